@@ -1,0 +1,44 @@
+/* conn.h - the state machine of a connection's transmit side. See conn.c. */
+#ifndef RINGTLS_CONN_H
+#define RINGTLS_CONN_H
+
+#include <stdio.h>
+#include "tx.h"
+
+void ringtls__tx_init(struct ringtls__tx *tx, int fd, struct ringtls__pool *pool);
+
+/* Before anything is queued: the kernel has a key already, of this shape, and what it
+ * says of it is in op. */
+void ringtls__tx_adopt(struct ringtls__tx *tx, const struct ringtls__key *shape,
+		       const struct ringtls__op *op);
+
+/* Drops what was not sent, erases keys. No op is in flight. */
+void ringtls__tx_fini(struct ringtls__tx *tx);
+
+/*
+ * What to do next. 1: op is filled and must be run, then handed to
+ * ringtls__tx_complete. 0: nothing is left to do. Negative: tx->error, for good.
+ */
+int ringtls__tx_next(struct ringtls__tx *tx, struct ringtls__op *op);
+
+/* Takes the answer of that op. */
+void ringtls__tx_complete(struct ringtls__tx *tx, const struct ringtls__op *op);
+
+/* How many records a TLS 1.3 key may seal; the machine counts for the lanes with a
+ * key, the openssl lane's are counted by its writer. 0: no limit. */
+uint64_t ringtls__record_limit(uint16_t cipher_type, uint64_t max_records);
+
+/* Fails the transmit side, if it has not failed already. */
+void ringtls__tx_fail(struct ringtls__tx *tx, int error);
+
+/* Nothing is queued, and nothing that was sealed is unsent. */
+bool ringtls__tx_is_idle(const struct ringtls__tx *tx);
+
+/* Records made in the user and kernel lanes until now; in the kernel lane the
+ * count is as fresh as the last op that asked for it. */
+uint64_t ringtls__tx_records(const struct ringtls__tx *tx, uint64_t kernel_next);
+
+/* The machine as a Graphviz graph, from its table. */
+void ringtls__tx_print_graph(FILE *to);
+
+#endif

@@ -1,0 +1,175 @@
+/*
+ * engine.h - what submits ops and collects their answers; one per thread. The
+ * two backends are engine_uring.c and engine_syscalls.c; what they share is in
+ * engine.c.
+ */
+#ifndef RINGTLS_ENGINE_H
+#define RINGTLS_ENGINE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <ringtls/ringtls.h>
+#include "op.h"
+#include "pool.h"
+#include "sys.h"
+
+/* A wait that goes on between calls. Its memory is the kernel's while it is armed. */
+struct ringtls__wait {
+	struct ringtls__waiter *waiter;
+	struct ringtls__wait *next; /* in a list of the backend's */
+	struct ringtls__flight flight;
+	bool armed;
+	short events; /* POLLIN, POLLOUT; 0: for a time */
+	struct {
+		int64_t tv_sec;
+		long long tv_nsec;
+	} ts; /* struct __kernel_timespec; syscalls: the deadline */
+};
+
+/* What a connection waits for between calls. Embedded in the connection. */
+struct ringtls__waiter {
+	struct ringtls__wait in, out, timer;
+	int fd;
+	uint32_t fixed_file; /* the socket's place among the ring's files, plus 1; or 0 */
+	bool ready;   /* in the engine's list of those that may go on */
+	bool op_over; /* an op that was started has ended since its owner last looked */
+	struct ringtls__waiter *next;
+	struct ringtls__waiter *next_work;
+	struct ringtls__work_list *works; /* which of the engine's two it is in, or NULL */
+	struct ringtls_event event; /* what the caller is told: the connection, its user */
+	bool added;                 /* syscalls: epoll knows the socket */
+};
+
+struct ringtls__work_list {
+	struct ringtls__waiter *head;
+	struct ringtls__waiter **tail;
+};
+
+struct ringtls__request;
+
+struct ringtls__backend {
+	uint32_t id;    /* enum ringtls_backend */
+	bool may_sleep; /* collect can wait */
+
+	/* 0, or a negated errno with the engine's reason set. */
+	int (*open)(struct ringtls_engine *e, unsigned entries);
+	bool (*is_busy)(const struct ringtls_engine *e); /* can't be closed yet; or NULL */
+	void (*close)(struct ringtls_engine *e);
+	int (*fd)(const struct ringtls_engine *e);
+
+	/* Runs a transmit op to its end: at once if it is nowait, else when a first
+	 * byte (plain: all bytes) is taken. Fills res and done. */
+	void (*transmit)(struct ringtls_engine *e, struct ringtls__op *op);
+
+	/* Starts a transmit or READ op without waiting for its end: that comes in a later
+	 * collect, or at once (done). What is started goes out together, at the next submit
+	 * or collect; -EAGAIN: the socket is full, and was not waited for. */
+	void (*start)(struct ringtls_engine *e, struct ringtls__op *op);
+
+	/* Asks for the end of an op that was started; it still comes in a collect. */
+	void (*cancel)(struct ringtls_engine *e, struct ringtls__op *op);
+
+	/* The same, and waits for it, if it can. 0, or a negated errno. */
+	int (*end_op)(struct ringtls_engine *e, struct ringtls__op *op);
+
+	/* Starts a wait; it ends in a later collect. 0 or a negated errno. */
+	int (*arm)(struct ringtls_engine *e, struct ringtls__wait *wait);
+
+	/* Ends a connection's waits: afterwards the engine knows none of them. -EBUSY: they
+	 * will end, and it must be asked again. */
+	int (*disarm)(struct ringtls_engine *e, struct ringtls__waiter *w);
+
+	/* Hands over what was started. 0 or a negated errno. */
+	int (*submit)(struct ringtls_engine *e);
+
+	/* Makes the descriptor readable, or not, for what only the ready list knows. */
+	void (*kick)(struct ringtls_engine *e);
+	void (*unkick)(struct ringtls_engine *e);
+
+	/* Collects answers, waiting up to timeout_ms (-1: for one) for a first.
+	 * 0, -EINTR, or another negated errno. */
+	int (*collect)(struct ringtls_engine *e, int timeout_ms);
+};
+
+extern const struct ringtls__backend ringtls__backend_uring;
+extern const struct ringtls__backend ringtls__backend_syscalls;
+extern const struct ringtls__backend ringtls__backend_caller;
+
+struct ringtls_engine {
+	const struct ringtls__backend *backend;
+	void *state; /* the backend's */
+	const struct ringtls__sys *sys;
+	struct ringtls__pool pool;
+	struct ringtls_engine_opts opts;
+	uint32_t reason;
+	int reason_errno;
+	uint32_t connections;
+	pid_t pid; /* a fork's child has the same descriptors, and must leave them alone */
+	struct ringtls__waiter *ready_head;
+	struct ringtls__waiter **ready_tail;
+	struct ringtls__work_list work; /* have something to start */
+	struct ringtls__work_list held; /* only the caller knows when they can go on */
+	struct ringtls__request *told_head; /* queue.c: what the caller is to be told */
+	struct ringtls__request **told_tail;
+	struct ringtls__op op; /* of the call that runs */
+	unsigned stall_ms;	/* how often what waits in a ring is compared with poll(2) */
+	uint64_t ops, bytes, short_sends, transmit_calls, waits, enters;
+	uint64_t stalls; /* waits that only poll(2) knew to be over */
+};
+
+/* As ringtls_engine_new, on a table of system calls that a test may bend. */
+int ringtls__engine_new_on(struct ringtls_engine **ret_engine,
+			   const struct ringtls_engine_opts *opts, const struct ringtls__sys *sys);
+
+/* Runs a transmit or control op to its end. */
+void ringtls__engine_run(struct ringtls_engine *e, struct ringtls__op *op);
+
+void ringtls__waiter_init(struct ringtls__waiter *w, int fd, const struct ringtls_event *event);
+/* Ends its waits: 0, or an error, and then it stays as it is. */
+int ringtls__waiter_disarm(struct ringtls_engine *e, struct ringtls__waiter *w);
+void ringtls__waiter_fini(struct ringtls_engine *e, struct ringtls__waiter *w);
+
+/* Starts waiting for POLLIN, POLLOUT or (events 0) for ms, unless it does so
+ * already. When it is over the connection is among the ready. 0 or a negated errno. */
+int ringtls__waiter_arm(struct ringtls_engine *e, struct ringtls__waiter *w, short events,
+			unsigned ms);
+
+/* The same for one or both of POLLIN and POLLOUT, or for ms, and sleeps until one is
+ * over; -EAGAIN after timeout_ms (-1: never). Others become ready meanwhile. */
+int ringtls__waiter_sleep(struct ringtls_engine *e, struct ringtls__waiter *w, short events,
+			  unsigned ms, int timeout_ms);
+
+/* Puts the connection among the ready, for what no wait would show. */
+void ringtls__waiter_wake(struct ringtls_engine *e, struct ringtls__waiter *w);
+
+/* Starts an op for a connection, which is among the ready when it ends later. */
+void ringtls__engine_start(struct ringtls_engine *e, struct ringtls__waiter *w,
+			   struct ringtls__op *op);
+
+/* Waits for the end of an op that was started. 0, or a negated errno. */
+int ringtls__engine_finish(struct ringtls_engine *e, const struct ringtls__op *op);
+
+/* The same, and asks for it. In a fork's child the op is the parent's, and this only a
+ * copy: there it counts as cancelled. */
+int ringtls__engine_end(struct ringtls_engine *e, struct ringtls__op *op);
+
+/* Those that may go on, and those with something to start: the first is taken out of
+ * its list. NULL: there is none. */
+struct ringtls__waiter *ringtls__engine_next_ready(struct ringtls_engine *e);
+struct ringtls__waiter *ringtls__engine_next_work(struct ringtls_engine *e);
+void ringtls__waiter_work(struct ringtls_engine *e, struct ringtls__waiter *w);
+
+/* It has something to start, but not before the caller's next call, which puts all such
+ * among those that have. */
+void ringtls__waiter_hold(struct ringtls_engine *e, struct ringtls__waiter *w);
+void ringtls__engine_unhold(struct ringtls_engine *e);
+
+/* A time that is over in timeout_ms, and what is left of it; -1: never. */
+int64_t ringtls__deadline(int timeout_ms);
+int ringtls__left_ms(int64_t deadline);
+
+/* For backends: a wait, or an op, is over. */
+void ringtls__wait_done(struct ringtls_engine *e, struct ringtls__wait *wait);
+void ringtls__op_done(struct ringtls_engine *e, struct ringtls__op *op, ssize_t res);
+
+#endif

@@ -1,0 +1,362 @@
+/*
+ * feed.c - what the machine takes next of the requests that are queued.
+ *
+ * Where the key is ours: the caller's bytes and, in the kernel lane, ranges of files;
+ * elsewhere a file is read first, a piece at a time, by an op of its own, so that a cold
+ * one does not hold up the others. Where OpenSSL has the key, it is given a piece when all
+ * before it is sent. Nothing is fed behind a file before that has ended, since it may turn
+ * out shorter than was thought.
+ */
+#include "config.h"
+#include "request.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <string.h>
+
+#define PIECE RINGTLS__OP_BYTES
+
+#define STOP 1 /* the machine has something to do first */
+
+/* ---- Buffers ----------------------------------------------------------- */
+
+void ringtls__requests_drop_piece(struct ringtls_conn *c)
+{
+	ringtls__pool_put(&c->engine->pool, c->requests.piece);
+	c->requests.piece = NULL;
+}
+
+void ringtls__request_pass(struct ringtls_conn *c, const struct ringtls__request *r)
+{
+	struct ringtls__requests *q = &c->requests;
+
+	if (q->next != r)
+		return;
+	q->next = r->next;
+	if (!q->read) /* what it read may still need it: see drop_read */
+		ringtls__requests_drop_piece(c);
+}
+
+/* What is there may be of the other user's size. */
+static bool have_piece(struct ringtls_conn *c, size_t want)
+{
+	struct ringtls__requests *q = &c->requests;
+
+	if (q->piece && q->room < want)
+		ringtls__requests_drop_piece(c);
+	if (!q->piece)
+		q->piece = ringtls__pool_get(&c->engine->pool, want, &q->room);
+	return q->piece;
+}
+
+/* What it read has been looked at, or is not wanted. */
+static void put_read(struct ringtls_conn *c)
+{
+	c->waiter.op_over = c->tx.in_flight && c->op->done;
+	ringtls__pool_put(&c->engine->pool, c->requests.read);
+	c->requests.read = NULL;
+}
+
+void ringtls__requests_drop_read(struct ringtls_conn *c)
+{
+	const struct ringtls__requests *q = &c->requests;
+
+	if (!q->read || q->read_for || !q->read->done)
+		return;
+	put_read(c);
+	ringtls__requests_drop_piece(c);
+}
+
+/* A read whose request was cut meanwhile: the kernel writes to the piece until it ends,
+ * and what it brings belongs to nobody. */
+static int drop_read(struct ringtls_conn *c)
+{
+	const struct ringtls__requests *q = &c->requests;
+	int res = !q->read || q->read_for || q->read->done ? 0 : ringtls__await(c, q->read);
+
+	if (res == 0)
+		ringtls__requests_drop_read(c);
+	return res;
+}
+
+int ringtls__requests_end_read(struct ringtls_conn *c)
+{
+	struct ringtls__op *op = c->requests.read;
+	int r;
+
+	if (!op)
+		return 0;
+	r = ringtls__engine_end(c->engine, op);
+	if (r < 0)
+		return r;
+	ringtls__pool_put(&c->engine->pool, op);
+	c->requests.read = NULL;
+	return 0;
+}
+
+/* ---- Where the key is ours --------------------------------------------- */
+
+static int push_item(struct ringtls_conn *c, struct ringtls__request *r, size_t len)
+{
+	r->item.owned = false;
+	r->item.len = r->given = len;
+	r->item.done = 0;
+	r->fed += len;
+	if (len)
+		ringtls__txq_push(&c->tx.q, &r->item);
+	return 0;
+}
+
+static int feed_bytes(struct ringtls_conn *c, struct ringtls__request *r)
+{
+	r->item.kind = RINGTLS__ITEM_DATA;
+	r->item.iov = r->iovs;
+	push_item(c, r, r->len);
+	ringtls__request_pass(c, r);
+	return 0;
+}
+
+static int feed_range(struct ringtls_conn *c, struct ringtls__request *r)
+{
+	r->item.kind = RINGTLS__ITEM_FILE;
+	r->item.file = r->file;
+	r->item.offset = r->offset;
+	push_item(c, r, r->len);
+	return STOP;
+}
+
+/* sendfile(2) has no flag not to wait: see send_file in write.c. */
+static bool may_send_range(struct ringtls_conn *c)
+{
+	int flags = c->tx.state == RINGTLS__TX_KERNEL ? c->engine->sys->getfl(c->fd) : 0;
+
+	return flags > 0 && (flags & O_NONBLOCK);
+}
+
+/* ---- Pieces of files --------------------------------------------------- */
+
+static int start_read(struct ringtls_conn *c, struct ringtls__request *r)
+{
+	struct ringtls__requests *q = &c->requests;
+	size_t want = r->len - r->fed, room;
+
+	if (want > PIECE)
+		want = PIECE;
+	if (!have_piece(c, want))
+		return -ENOMEM;
+	q->read = ringtls__pool_get(&c->engine->pool, sizeof(*q->read), &room);
+	if (!q->read)
+		return -ENOMEM;
+	memset(q->read, 0, sizeof(*q->read));
+	q->read->kind = RINGTLS__OP_READ;
+	q->read->file = r->file;
+	q->read->offset = r->offset + (off_t)r->fed;
+	q->read->iov[0] = (struct iovec){ q->piece, want };
+	q->read->iovcnt = 1;
+	q->read->len = q->read->iov[0].iov_len;
+	q->read_for = r;
+	ringtls__engine_start(c->engine, &c->waiter, q->read);
+	return 0;
+}
+
+/* The bytes read, 0 at the file's end, -EAGAIN while it reads, -ENOMEM, or with *ret_mine
+ * an error of the file. */
+static ssize_t read_piece(struct ringtls_conn *c, struct ringtls__request *r, bool *ret_mine)
+{
+	struct ringtls__requests *q = &c->requests;
+	ssize_t res = q->read ? 0 : start_read(c, r);
+
+	*ret_mine = false;
+	if (res < 0)
+		return res;
+	if (!q->read->done) {
+		res = ringtls__await(c, q->read);
+		if (res < 0)
+			return res;
+	}
+	res = q->read->res;
+	put_read(c);
+	*ret_mine = true;
+	return res;
+}
+
+/* 1: there is a piece of *ret_len bytes; 0: the request has ended; else as feed. */
+static int next_piece(struct ringtls_conn *c, struct ringtls__request *r, size_t *ret_len)
+{
+	bool mine;
+	ssize_t n = r->fed < r->len ? read_piece(c, r, &mine) : 0;
+
+	if (n > 0) {
+		*ret_len = (size_t)n;
+		return 1;
+	}
+	if (n < 0 && !mine)
+		return (int)n;
+	if (n < 0) {
+		ringtls__request_cut(c, r, (int)n);
+		ringtls__requests_cut_behind(c, r);
+	}
+	r->len = r->fed;
+	r->item.bytes = NULL;
+	ringtls__request_pass(c, r);
+	return 0;
+}
+
+static int feed_piece(struct ringtls_conn *c, struct ringtls__request *r)
+{
+	size_t len;
+	int res;
+
+	if (ringtls__request_taken(r) < r->fed)
+		return STOP;
+	res = next_piece(c, r, &len);
+	if (res <= 0)
+		return res;
+	r->item.kind = RINGTLS__ITEM_DATA;
+	r->item.bytes = c->requests.piece;
+	push_item(c, r, len);
+	return STOP;
+}
+
+static int feed_ours(struct ringtls_conn *c, struct ringtls__request *r)
+{
+	if (r->file < 0)
+		return feed_bytes(c, r);
+	if (!r->fed && r->len && !c->requests.read && may_send_range(c))
+		return feed_range(c, r);
+	if (r->item.kind != RINGTLS__ITEM_FILE || !r->given)
+		return feed_piece(c, r);
+	if (ringtls__request_taken(r) < r->fed)
+		return STOP;
+	ringtls__request_pass(c, r);
+	return 0;
+}
+
+/* ---- OpenSSL ----------------------------------------------------------- */
+
+/* As choose, for memory. */
+static int choose_bytes(struct ringtls_conn *c, struct ringtls__request *r)
+{
+	struct ringtls__requests *q = &c->requests;
+	size_t left = r->len - r->fed;
+	struct ringtls__piece p;
+
+	if (!left) {
+		ringtls__request_pass(c, r);
+		return 0;
+	}
+	if (ringtls__is_small(r->at, left) && !have_piece(c, RINGTLS__RECORD_MAX))
+		return -ENOMEM;
+	p = ringtls__next_bytes(r->at, left, q->piece);
+	q->give = p.bytes;
+	q->give_len = p.len < PIECE ? p.len : PIECE;
+	return 1;
+}
+
+static void gave_bytes(struct ringtls__request *r, size_t n)
+{
+	r->fed += n;
+	if (r->file < 0)
+		r->at = ringtls__find(r->at.iov, r->at.skip + n);
+}
+
+/* 1: there is something to give; else as feed. */
+static int choose(struct ringtls_conn *c, struct ringtls__request *r)
+{
+	struct ringtls__requests *q = &c->requests;
+	size_t limit;
+	int res;
+
+	if (r->file < 0) {
+		res = choose_bytes(c, r);
+	} else {
+		res = next_piece(c, r, &q->give_len);
+		q->give = q->piece;
+	}
+	if (res != 1)
+		return res;
+	/* A file's piece was read; it is no larger than what a key may seal at least. */
+	limit = ringtls__until_limit(c);
+	if (r->file < 0 && q->give_len > limit)
+		q->give_len = limit;
+	q->given = r;
+	return 1;
+}
+
+/* STOP: go on; -EAGAIN: it waits for the peer. */
+static int give(struct ringtls_conn *c, struct ringtls__request *r)
+{
+	struct ringtls__requests *q = &c->requests;
+	struct ringtls__piece piece = { q->give, q->give_len };
+	int before = c->error, n, error;
+
+	n = ringtls__call_openssl(c, ringtls__do_write, &piece);
+	error = c->error;
+	c->error = before; /* the running call answers for itself */
+	if (n > 0) {
+		gave_bytes(r, (size_t)n);
+		q->give += n;
+		q->give_len -= (size_t)n;
+		if (!q->give_len)
+			q->given = NULL;
+	} else if (error == SSL_ERROR_WANT_READ && c->bios.is_starved &&
+		   ringtls__tx_is_idle(&c->tx)) {
+		return ringtls__pause_for(c, POLLIN, 0);
+	}
+	return STOP;
+}
+
+/* Only when all before it is sent: so the records of one piece are what waits at most. */
+static int feed_openssl(struct ringtls_conn *c, struct ringtls__request *r)
+{
+	int res = 1;
+
+	if (!ringtls__tx_is_idle(&c->tx))
+		return STOP;
+	if (!c->requests.given)
+		res = choose(c, r);
+	return res == 1 ? give(c, c->requests.given) : res;
+}
+
+/* ---- Feeding ----------------------------------------------------------- */
+
+static bool may_feed(const struct ringtls_conn *c)
+{
+	return c->is_settled && c->closing == OPEN && !c->call.chunk && !c->bios.ending &&
+	       c->tx.state != RINGTLS__TX_CLOSED && c->tx.state != RINGTLS__TX_FAILED;
+}
+
+bool ringtls__has_more(const struct ringtls_conn *c)
+{
+	return c->requests.next && may_feed(c);
+}
+
+int ringtls__feed(struct ringtls_conn *c)
+{
+	struct ringtls__request *r;
+	int res = 0;
+
+	/* An update that has not left is an answer to all that came before it. */
+	if (may_feed(c) && !c->is_dead && !ringtls__txq_has_update(&c->tx.q))
+		ringtls__answer_now(c);
+	while (res == 0 && ringtls__has_more(c)) {
+		if (c->is_dead) { /* the alert that OpenSSL wrote goes out all the same */
+			ringtls__requests_fail(c, RINGTLS_E_TLS);
+			break;
+		}
+		r = c->requests.next;
+		res = drop_read(c);
+		if (res < 0)
+			break;
+		if (r->error && r != c->requests.given) {
+			ringtls__request_cut(c, r, r->error);
+			ringtls__request_pass(c, r);
+		} else {
+			res = c->bios.keyed ? feed_ours(c, r) : feed_openssl(c, r);
+		}
+	}
+	if (c->requests.head)
+		ringtls__account(c);
+	return res == STOP ? 0 : res;
+}

@@ -1,0 +1,108 @@
+/* keylog.c - see keylog.h. */
+#include "config.h"
+#include "keylog.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <openssl/crypto.h>
+
+static pthread_once_t indexes_once = PTHREAD_ONCE_INIT;
+static int secret_index = -1;   /* of an SSL: where its secret is kept */
+static int previous_index = -1; /* of an SSL_CTX: the callback that was there, boxed */
+
+typedef void keylog_callback(const SSL *ssl, const char *line);
+
+/* A function pointer can't be kept as a pointer to data. */
+struct previous {
+	keylog_callback *call;
+};
+
+static void free_previous(void *parent, void *ptr, CRYPTO_EX_DATA *ad, int idx, long argl,
+			  void *argp)
+{
+	(void)parent, (void)ad, (void)idx, (void)argl, (void)argp;
+	OPENSSL_free(ptr);
+}
+
+static void make_indexes(void)
+{
+	secret_index = SSL_get_ex_new_index(0, NULL, NULL, NULL, NULL);
+	previous_index = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, free_previous);
+}
+
+bool ringtls__ossl_offers_next_keys(void)
+{
+	return OpenSSL_version_num() >= 0x30200000;
+}
+
+/* "LABEL <client random> <secret>", both in hexadecimal. */
+static void keep(struct ringtls__secret *secret, const char *line)
+{
+	const char *hex = strrchr(line, ' ');
+	unsigned byte;
+	size_t n;
+
+	if (!hex)
+		return;
+	hex++;
+	n = strlen(hex) / 2;
+	if (n > sizeof(secret->bytes))
+		return;
+	for (size_t i = 0; i < n; i++) {
+		if (sscanf(hex + 2 * i, "%2x", &byte) != 1)
+			return;
+		secret->bytes[i] = (uint8_t)byte;
+	}
+	secret->len = n;
+}
+
+static void on_keylog(const SSL *ssl, const char *line)
+{
+	const struct previous *previous =
+		SSL_CTX_get_ex_data(SSL_get_SSL_CTX(ssl), previous_index);
+	const char *label = SSL_is_server(ssl) ? "SERVER_TRAFFIC_SECRET_0 " :
+						 "CLIENT_TRAFFIC_SECRET_0 ";
+	struct ringtls__secret *secret = SSL_get_ex_data(ssl, secret_index);
+
+	if (secret && !strncmp(line, label, strlen(label)))
+		keep(secret, line);
+	if (previous && previous->call)
+		previous->call(ssl, line);
+}
+
+int ringtls__ctx_prepare(SSL_CTX *ctx)
+{
+	struct previous *previous;
+
+	/* Where it offers the next key itself, its secrets need not be kept. */
+	if (ringtls__ossl_offers_next_keys() || SSL_CTX_get_keylog_callback(ctx) == on_keylog)
+		return 0;
+	pthread_once(&indexes_once, make_indexes);
+	previous = OPENSSL_malloc(sizeof(*previous));
+	if (!previous || secret_index < 0 || previous_index < 0) {
+		OPENSSL_free(previous);
+		return -ENOMEM;
+	}
+	previous->call = SSL_CTX_get_keylog_callback(ctx);
+	OPENSSL_free(SSL_CTX_get_ex_data(ctx, previous_index));
+	if (!SSL_CTX_set_ex_data(ctx, previous_index, previous)) {
+		OPENSSL_free(previous);
+		return -ENOMEM;
+	}
+	SSL_CTX_set_keylog_callback(ctx, on_keylog);
+	return 0;
+}
+
+int ringtls__keylog_attach(SSL *ssl, struct ringtls__secret *secret)
+{
+	pthread_once(&indexes_once, make_indexes);
+	return secret_index >= 0 && SSL_set_ex_data(ssl, secret_index, secret) ? 0 : -ENOMEM;
+}
+
+void ringtls__keylog_detach(SSL *ssl)
+{
+	if (secret_index >= 0)
+		SSL_set_ex_data(ssl, secret_index, NULL);
+}

@@ -1,0 +1,96 @@
+/* loop.c - the engine's calls that let its connections go on. */
+#include "config.h"
+#include "session.h"
+
+#include <errno.h>
+
+/* A turn for each that has something to start. */
+static void do_work(struct ringtls_engine *e)
+{
+	struct ringtls__waiter *last = NULL, *w;
+
+	/* Those that come back into the list wait for the next round. */
+	for (w = e->work.head; w; w = w->next_work)
+		last = w;
+	while (last && (w = ringtls__engine_next_work(e))) {
+		ringtls__advance(w->event.conn);
+		if (w == last)
+			break;
+	}
+}
+
+static bool has_more(const struct ringtls_engine *e)
+{
+	return e->ready_head || e->work.head || e->told_head;
+}
+
+/* What the loop sleeps on shows that there is more. */
+static void kick_if_more(struct ringtls_engine *e)
+{
+	if (has_more(e))
+		e->backend->kick(e);
+}
+
+int ringtls_engine_submit(struct ringtls_engine *e)
+{
+	int r;
+
+	ringtls__engine_unhold(e);
+	do_work(e);
+	r = e->backend->submit(e);
+	kick_if_more(e);
+	return r;
+}
+
+/* Takes those that may go on; the caller is told of those that it waits for. */
+static unsigned take_ready(struct ringtls_engine *e, struct ringtls_event *ret_events, unsigned max)
+{
+	struct ringtls__waiter *w;
+	unsigned n = 0;
+
+	while (n < max && (w = ringtls__engine_next_ready(e))) {
+		struct ringtls_conn *c = w->event.conn;
+
+		ringtls__advance(c);
+		if (c->is_wanted && !c->is_ending)
+			ret_events[n++] = w->event;
+		c->is_wanted = false;
+	}
+	return n;
+}
+
+/* One round: starts what can be started, and takes what has ended. */
+static int go_round(struct ringtls_engine *e, struct ringtls_event *ret_events, unsigned max,
+		    int64_t deadline, unsigned *ret_n)
+{
+	int r;
+
+	do_work(e);
+	r = e->backend->collect(e, has_more(e) ? 0 : ringtls__left_ms(deadline));
+	if (r >= 0 || r == -EINTR)
+		*ret_n = take_ready(e, ret_events, max);
+	return r;
+}
+
+int ringtls_engine_wait(struct ringtls_engine *e, struct ringtls_event *ret_events, unsigned max,
+			int timeout_ms)
+{
+	int64_t deadline = ringtls__deadline(timeout_ms);
+	unsigned n = 0;
+	int r;
+
+	if (!max || timeout_ms < -1 || (timeout_ms && !e->backend->may_sleep))
+		return -EINVAL;
+	/* Before the answers are collected, so that none is missed. */
+	e->backend->unkick(e);
+	ringtls__engine_unhold(e);
+	do {
+		r = go_round(e, ret_events, max, deadline, &n);
+	} while (r >= 0 && !n && !e->told_head && ringtls__left_ms(deadline));
+	if (r >= 0 || r == -EINTR)
+		r = e->backend->submit(e); /* what the last round started */
+	if (r == -EBUSY) /* a full ring of the caller's, who submits anyway */
+		r = 0;
+	kick_if_more(e);
+	return r < 0 ? r : (int)n;
+}

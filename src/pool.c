@@ -1,0 +1,83 @@
+/* pool.c - see pool.h. */
+#include "config.h"
+#include "pool.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+/*
+ * Alerts and key updates; handshake flights; one full record; one operation.
+ * What is kept free is bounded: half a MiB of the largest, little else.
+ */
+static const struct {
+	size_t size;
+	unsigned keep;
+} classes[RINGTLS__POOL_CLASSES] = {
+	{ 256, 64 },
+	{ 4096, 32 },
+	{ 20480, 16 },
+	{ RINGTLS__POOL_MAX, 4 },
+};
+
+/* A block's header, padded so that what follows is aligned for any object. */
+#define HEADER                                                                                     \
+	((sizeof(struct ringtls__block) + _Alignof(max_align_t) - 1) &                             \
+	 ~(_Alignof(max_align_t) - 1))
+
+void *ringtls__pool_get(struct ringtls__pool *pool, size_t size, size_t *ret_size)
+{
+	struct ringtls__block *block;
+	uint32_t i = 0;
+
+	while (i < RINGTLS__POOL_CLASSES && classes[i].size < size)
+		i++;
+	if (i == RINGTLS__POOL_CLASSES)
+		return NULL;
+	block = pool->free[i];
+	if (block) {
+		pool->free[i] = block->next;
+		pool->count[i]--;
+	} else {
+		block = malloc(HEADER + classes[i].size);
+		if (!block)
+			return NULL;
+		pool->allocations++;
+		block->class_index = i;
+	}
+	pool->in_use++;
+	*ret_size = classes[i].size;
+	return (char *)block + HEADER;
+}
+
+void ringtls__pool_put(struct ringtls__pool *pool, void *memory)
+{
+	struct ringtls__block *block;
+	uint32_t i;
+
+	if (!memory)
+		return;
+	block = (struct ringtls__block *)(void *)((char *)memory - HEADER);
+	i = block->class_index;
+	pool->in_use--;
+	if (pool->count[i] == classes[i].keep) {
+		free(block);
+		return;
+	}
+	block->next = pool->free[i];
+	pool->free[i] = block;
+	pool->count[i]++;
+}
+
+void ringtls__pool_fini(struct ringtls__pool *pool)
+{
+	assert(pool->in_use == 0);
+	for (uint32_t i = 0; i < RINGTLS__POOL_CLASSES; i++) {
+		while (pool->free[i]) {
+			struct ringtls__block *block = pool->free[i];
+
+			pool->free[i] = block->next;
+			free(block);
+		}
+		pool->count[i] = 0;
+	}
+}

@@ -1,0 +1,48 @@
+/*
+ * request.h - a request as queue.c, which tells what becomes of it, and feed.c, which
+ * moves it into the machine's queue, have it.
+ */
+#ifndef RINGTLS_REQUEST_H
+#define RINGTLS_REQUEST_H
+
+#include "session.h"
+
+struct ringtls__request {
+	struct ringtls__request *next;      /* of the connection */
+	struct ringtls__request *next_told; /* of the engine */
+	struct ringtls_conn *conn;
+	uint64_t id;
+	size_t len;   /* bytes; becomes less where the file's end, an error, or a cancel ends it */
+	size_t fed;   /* of those, given to the machine or to OpenSSL */
+	size_t given; /* of those, in item */
+	size_t sent;  /* of those, known to be taken by the kernel */
+	int error;    /* 0, or why it is not sent whole */
+	uint32_t done; /* RINGTLS_* flags of a completion: come to */
+	uint32_t told; /* and known to the caller */
+	bool in_told;  /* in the engine's list */
+	int file;      /* or -1 */
+	off_t offset;
+	struct ringtls__item item; /* what of it is in the machine's queue */
+	struct ringtls__place at;  /* how far OpenSSL was given its bytes */
+	struct iovec iovs[];
+};
+
+/* Bytes of it that the lane has taken. */
+static inline size_t ringtls__request_taken(const struct ringtls__request *r)
+{
+	return r->fed - r->given + r->item.done;
+}
+
+/* It ends with what was taken; the rest is taken out of the machine's queue. */
+void ringtls__request_cut(struct ringtls_conn *c, struct ringtls__request *r, int error);
+
+/* All that are behind it are cut: -ECANCELED. */
+void ringtls__requests_cut_behind(struct ringtls_conn *c, const struct ringtls__request *r);
+
+/* All of it was given away: if it is the next, the next is the one behind it. */
+void ringtls__request_pass(struct ringtls_conn *c, const struct ringtls__request *r);
+
+/* Gives the buffer back. Nothing reads into it. */
+void ringtls__requests_drop_piece(struct ringtls_conn *c);
+
+#endif
