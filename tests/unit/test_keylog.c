@@ -1,0 +1,159 @@
+/*
+ * test_keylog.c - ringtls_ctx_prepare, and the next key that follows from a traffic
+ * secret (RFC 8446 7.2). That a peer takes such keys is shown by test_rekey.
+ */
+#include "support.h"
+
+#include <openssl/evp.h>
+#include <openssl/ssl.h>
+#include <openssl/x509.h>
+#include <ringtls/ringtls.h>
+#include "keylog.h"
+#include "secret.h"
+
+static unsigned lines;
+
+static void application(const SSL *ssl, const char *line)
+{
+	(void)ssl, (void)line;
+	lines++;
+}
+
+static SSL_CTX *make_ctx(void)
+{
+	SSL_CTX *ctx = SSL_CTX_new(TLS_method());
+	EVP_PKEY *key = EVP_EC_gen("P-256");
+	X509 *cert = X509_new();
+
+	X509_gmtime_adj(X509_getm_notBefore(cert), -3600);
+	X509_gmtime_adj(X509_getm_notAfter(cert), 3600);
+	X509_set_pubkey(cert, key);
+	assert_true(X509_sign(cert, key, EVP_sha256()) > 0);
+	assert_int_equal(SSL_CTX_use_certificate(ctx, cert), 1);
+	assert_int_equal(SSL_CTX_use_PrivateKey(ctx, key), 1);
+	X509_free(cert);
+	EVP_PKEY_free(key);
+	return ctx;
+}
+
+/* A stock handshake in memory; secrets is where the server's is kept, or NULL. */
+static void shake_hands(SSL_CTX *ctx, struct ringtls__secret *secret)
+{
+	SSL *server = SSL_new(ctx), *client = SSL_new(ctx);
+	int s = 0, c = 0;
+	BIO *a, *b;
+
+	assert_int_equal(BIO_new_bio_pair(&a, 0, &b, 0), 1);
+	SSL_set_bio(server, a, a);
+	SSL_set_bio(client, b, b);
+	SSL_set_accept_state(server);
+	SSL_set_connect_state(client);
+	if (secret)
+		assert_int_equal(ringtls__keylog_attach(server, secret), 0);
+	for (int i = 0; i < 10 && (s != 1 || c != 1); i++) {
+		c = SSL_do_handshake(client);
+		s = SSL_do_handshake(server);
+	}
+	assert_int_equal(s, 1);
+	ringtls__keylog_detach(server);
+	SSL_free(server);
+	SSL_free(client);
+}
+
+static void the_applications_key_log_goes_on(void **state)
+{
+	SSL_CTX *ctx = make_ctx();
+	unsigned without;
+
+	(void)state;
+	SSL_CTX_set_keylog_callback(ctx, application);
+	lines = 0;
+	shake_hands(ctx, NULL);
+	without = lines;
+	assert_true(without > 0);
+	/* Twice does no harm, and does not log twice. */
+	assert_int_equal(ringtls_ctx_prepare(ctx), 0);
+	assert_int_equal(ringtls_ctx_prepare(ctx), 0);
+	lines = 0;
+	shake_hands(ctx, NULL);
+	assert_int_equal(lines, without);
+	SSL_CTX_free(ctx);
+}
+
+static void the_secret_is_kept_only_where_it_is_needed(void **state)
+{
+	struct ringtls__secret secret = { .len = 0 };
+	SSL_CTX *ctx = make_ctx();
+
+	(void)state;
+	shake_hands(ctx, &secret);
+	assert_int_equal(secret.len, 0); /* the context was not prepared */
+	assert_int_equal(ringtls_ctx_prepare(ctx), 0);
+	shake_hands(ctx, &secret);
+	/* TLS_AES_256_GCM_SHA384 is what OpenSSL prefers. */
+	assert_int_equal(secret.len, ringtls__ossl_offers_next_keys() ? 0 : 48);
+	SSL_CTX_free(ctx);
+}
+
+static void unhex(const char *hex, uint8_t *to)
+{
+	unsigned byte;
+
+	for (; *hex; hex += 2) {
+		assert_int_equal(sscanf(hex, "%2x", &byte), 1);
+		*to++ = (uint8_t)byte;
+	}
+}
+
+/* RFC 8448 section 3: the server's application traffic secret, key and iv. */
+static void expand_label_gives_the_keys_of_rfc_8448(void **state)
+{
+	uint8_t secret[32], key[16], iv[12], got[16];
+
+	(void)state;
+	unhex("a11af9f05531f856ad47116b45a950328204b4f44bfb6b3a4b4f1f3fcb631643", secret);
+	unhex("9f02283b6c9c07efc26bb9f2ac92e356", key);
+	unhex("cf782b88dd83549aadf1e984", iv);
+	assert_int_equal(ringtls__expand_label(secret, 32, "key", got, 16), 0);
+	assert_memory_equal(got, key, 16);
+	assert_int_equal(ringtls__expand_label(secret, 32, "iv", got, 12), 0);
+	assert_memory_equal(got, iv, 12);
+}
+
+static void a_secret_of_another_length_is_refused_and_kept(void **state)
+{
+	struct ringtls__secret secret = { .bytes = { 1, 2, 3 }, .len = 20 }, before = secret;
+	struct ringtls__key key;
+
+	(void)state;
+	assert_int_equal(ringtls__secret_next(&secret, TLS_CIPHER_AES_GCM_128, &key),
+			 RINGTLS_E_TLS);
+	secret.len = before.len = 32;
+	assert_int_equal(ringtls__secret_next(&secret, 1, &key), RINGTLS_E_TLS);
+	assert_memory_equal(&secret, &before, sizeof(secret));
+}
+
+static void each_next_secret_is_another(void **state)
+{
+	struct ringtls__secret secret = { .bytes = { 7 }, .len = 32 };
+	struct ringtls__key a, b;
+
+	(void)state;
+	assert_int_equal(ringtls__secret_next(&secret, TLS_CIPHER_AES_GCM_128, &a), 0);
+	assert_int_equal(ringtls__secret_next(&secret, TLS_CIPHER_AES_GCM_128, &b), 0);
+	assert_memory_not_equal(a.u.gcm128.key, b.u.gcm128.key, sizeof(a.u.gcm128.key));
+	assert_int_equal(ringtls__key_seq(&b), 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(the_applications_key_log_goes_on),
+		cmocka_unit_test(the_secret_is_kept_only_where_it_is_needed),
+		cmocka_unit_test(expand_label_gives_the_keys_of_rfc_8448),
+		cmocka_unit_test(a_secret_of_another_length_is_refused_and_kept),
+		cmocka_unit_test(each_next_secret_is_another),
+	};
+
+	return cmocka_run_group_tests_name("keylog", tests, NULL, NULL);
+}
