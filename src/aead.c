@@ -208,11 +208,11 @@ static bool find_functions(struct method *m, const char *name)
 	return found == 1 && has_functions(m);
 }
 
-static int open_aead(struct ringtls__aead *aead, const uint8_t *key, size_t key_len)
+static int open_aead(struct ringtls__aead *aead, bool by_evp, const uint8_t *key, size_t key_len)
 {
 	const struct method *m = aead->method;
 
-	if (!m->evp_only) {
+	if (!by_evp) {
 		aead->direct = m->new (m->provider);
 		if (!aead->direct)
 			return -ENOMEM;
@@ -232,12 +232,12 @@ static void close_aead(struct ringtls__aead *aead)
 }
 
 /* Twice with one key, as in a connection's life. */
-static bool try_method(const struct method *m, size_t key_len, uint8_t *out)
+static bool try_method(const struct method *m, bool by_evp, size_t key_len, uint8_t *out)
 {
 	static const uint8_t bytes[KEY_MAX] = "what two ways seal must be same";
 	struct ringtls__aead aead = {.method = m};
 	struct ringtls__aead_text t = {.nonce = bytes, .aad = bytes, .aad_len = 5, .in = bytes};
-	bool done = open_aead(&aead, bytes, key_len) == 0;
+	bool done = open_aead(&aead, by_evp, bytes, key_len) == 0;
 
 	for (int i = 0; done && i < 2; i++) {
 		t.nonce = bytes + i;
@@ -251,7 +251,7 @@ static bool try_method(const struct method *m, size_t key_len, uint8_t *out)
 }
 
 /* Not believed, but tried: a provider may want more of its caller than it says. */
-static bool is_equal(struct method *m, size_t key_len)
+static bool is_equal(const struct method *m, size_t key_len)
 {
 	uint8_t direct[2 * (KEY_MAX + RINGTLS__TAG_LEN) + 1], evp[sizeof(direct)];
 	bool done;
@@ -259,9 +259,7 @@ static bool is_equal(struct method *m, size_t key_len)
 	memset(direct, 0, sizeof(direct));
 	memset(evp, 0, sizeof(evp));
 	ERR_set_mark();
-	done = try_method(m, key_len, direct);
-	m->evp_only = true;
-	done = done && try_method(m, key_len, evp);
+	done = try_method(m, false, key_len, direct) && try_method(m, true, key_len, evp);
 	ERR_pop_to_mark();
 	return done && memcmp(direct, evp, sizeof(evp)) == 0;
 }
@@ -315,7 +313,7 @@ int ringtls__aead_new(struct ringtls__aead **ret_aead, enum ringtls__aead_cipher
 		return -ENOMEM;
 	aead->method = m;
 	aead->is_ccm = ciphers[cipher].is_ccm;
-	err = open_aead(aead, key, ciphers[cipher].key_len);
+	err = open_aead(aead, m->evp_only, key, ciphers[cipher].key_len);
 	if (err) {
 		ringtls__aead_free(aead);
 		return err;
@@ -334,5 +332,5 @@ void ringtls__aead_free(struct ringtls__aead *aead)
 
 bool ringtls__aead_seal(struct ringtls__aead *aead, const struct ringtls__aead_text *text)
 {
-	return aead->method->evp_only ? evp_seal(aead, text) : direct_seal(aead, text);
+	return aead->direct ? direct_seal(aead, text) : evp_seal(aead, text);
 }
