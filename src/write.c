@@ -100,18 +100,21 @@ static size_t first_len(struct ringtls__place *at, size_t left)
 	return left ? least(at->iov->iov_len - at->skip, left) : 0;
 }
 
+static bool is_small(size_t len, size_t left)
+{
+	return len < SMALL && len < left;
+}
+
 bool ringtls__is_small(struct ringtls__place at, size_t left)
 {
-	size_t len = first_len(&at, left);
-
-	return len < SMALL && len < left;
+	return is_small(first_len(&at, left), left);
 }
 
 struct ringtls__piece ringtls__next_bytes(struct ringtls__place at, size_t left, uint8_t *buffer)
 {
 	size_t len = first_len(&at, left), n = 0;
 
-	if (!ringtls__is_small(at, left))
+	if (!is_small(len, left))
 		return (struct ringtls__piece){ (const uint8_t *)at.iov->iov_base + at.skip, len };
 	while (n < left && n < RINGTLS__RECORD_MAX) {
 		len = least(at.iov->iov_len - at.skip, RINGTLS__RECORD_MAX - n);
