@@ -290,7 +290,7 @@ static void explain(const struct pair *p)
 		      ours.tcpi_lost, theirs.tcpi_rcv_space);
 }
 
-static bool is_full(const struct pair *p)
+bool pair_is_full(const struct pair *p)
 {
 	struct pollfd pfd = { .fd = p->fd, .events = POLLIN | POLLOUT };
 
@@ -311,7 +311,7 @@ void pair_wait(struct pair *p)
 		if (poll(&pfd, 1, PATIENCE_MS / 100) != 1) {
 			if (tries % 100 == 0)
 				explain(p);
-			if (p->peer_fd >= 0 && is_full(p))
+			if (p->peer_fd >= 0 && pair_is_full(p))
 				pair_peer_reads(p);
 		}
 		n = ringtls_engine_wait(p->engine, &ev, 1, 0);

@@ -76,6 +76,9 @@ void pair_write_all(struct pair *p, const void *bytes, size_t len);
 /* Waits (bounded) until the engine says that ours may go on. */
 void pair_wait(struct pair *p);
 
+/* There is neither room to send nor anything to read. */
+bool pair_is_full(const struct pair *p);
+
 /* Reads at the peer, and waits where there is nothing yet: until it has len bytes in all,
  * until the connection's end, until it has these bytes and no more. */
 void pair_peer_gets(struct pair *p, size_t len);

@@ -90,10 +90,16 @@ static void full_socket_answers_want_write_and_wakes_when_the_peer_reads(void **
 
 	o.small_buffers = true;
 	open_shaken(&p, &o);
-	write_until_quiet(&p, big, BIG, 1000);
-	/* Nobody reads: no event, however often it is asked. */
-	assert_int_equal(ringtls_engine_wait(p.engine, &ev, 1, 0), 0);
-	assert_int_equal(ringtls_engine_wait(p.engine, &ev, 1, 20), 0);
+	/* Nobody reads: no event, however often it is asked. On a busy machine TCP goes on to fill
+	 * the peer's buffer even after a second, and then the event is true. */
+	for (int tries = 0;; tries++) {
+		write_until_quiet(&p, big, BIG, 1000);
+		if (ringtls_engine_wait(p.engine, &ev, 1, 0) == 0 &&
+		    ringtls_engine_wait(p.engine, &ev, 1, 20) == 0)
+			break;
+		assert_false(pair_is_full(&p));
+		assert_true(tries < 10);
+	}
 	pair_peer_reads(&p);
 	pair_wait(&p);
 	pair_write_all(&p, big, BIG);
