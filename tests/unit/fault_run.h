@@ -34,8 +34,9 @@ extern const struct fault_way faults_ways[];
 #define FAULT_BLOCKS	  32u /* the socket blocks, and the peer has a thread */
 #define FAULT_STOCK	  64u /* it is OpenSSL's own until run_attach */
 #define FAULT_TINY_RING	  128u
-#define FAULT_IS_SLOW	  512u /* of the short set only the waits */
 #define FAULT_WITHOUT_END 256u /* nobody tells how much of a file there seemed to be */
+#define FAULT_IS_SLOW	  512u /* of the short set only the waits */
+#define FAULT_REKEYS	  1024u /* the kernel lane takes a second key in it */
 
 struct fault_run {
 	struct pair p;

@@ -488,8 +488,8 @@ static const struct scenario {
 	{ "queued on a tiny ring", queued, FAULT_TINY_RING },
 	{ "freed while queued", freed_while_queued,
 	  FAULT_IS_SMALL | FAULT_TINY_RING | FAULT_WITHOUT_END },
-	{ "the peer asks for a key update", peer_updates_its_key, FAULT_IN_OPENSSL },
-	{ "a key update of ours", we_update_our_key, FAULT_IN_OPENSSL },
+	{ "the peer asks for a key update", peer_updates_its_key, FAULT_IN_OPENSSL | FAULT_REKEYS },
+	{ "a key update of ours", we_update_our_key, FAULT_IN_OPENSSL | FAULT_REKEYS },
 	{ "reading", reading, 0 },
 	{ "waiting both ways", both_wait, FAULT_IS_SMALL | FAULT_IS_SLOW },
 	{ "freed while it waits", freed_while_it_waits, 0 },
@@ -626,8 +626,11 @@ static void every_operation_fails_once(void **state)
 	const struct one *o = *state;
 	unsigned seen[FAULT_KINDS], before = sum.injected, found = sum.findings;
 
-	if (o->way->lane == RINGTLS_LANE_KERNEL)
+	if (o->way->lane == RINGTLS_LANE_KERNEL) {
 		need("ktls", !ringtls__probe_get()->ulp);
+		if (o->scenario->flags & FAULT_REKEYS)
+			need("rekey", !ringtls__probe_get()->rekey);
+	}
 	if (o->way->backend != RINGTLS_BACKEND_SYSCALLS)
 		need("uring", has_uring());
 	/* OpenSSL 3.0 and 3.1 give the key of a KeyUpdate to nobody. */
