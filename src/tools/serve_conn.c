@@ -63,8 +63,20 @@ static enum step hang_up(struct serve_conn *conn)
 
 /* ---- Failures ------------------------------------------------------------------ */
 
+/* How the other end, or the way to it, goes. 0: the end of the stream. */
+static bool is_gone(int err_no)
+{
+	static const int gone[] = { 0,		 ECONNRESET,  EPIPE,	   ECONNABORTED, ETIMEDOUT,
+				    EHOSTUNREACH, ENETUNREACH, ENETDOWN, EHOSTDOWN };
+
+	for (size_t i = 0; i < sizeof(gone) / sizeof(gone[0]); i++)
+		if (err_no == gone[i])
+			return true;
+	return false;
+}
+
 /* Peers leave in many ways; what is worth a line is what the administrator can mend. */
-static void report(struct serve_conn *conn, int error, int transmit_error)
+static void report(struct serve_conn *conn, int error, int err_no, int transmit_error)
 {
 	char peer[SERVE_ADDRESS_SIZE];
 
@@ -75,18 +87,20 @@ static void report(struct serve_conn *conn, int error, int transmit_error)
 		 ERR_GET_REASON(ERR_peek_error()) != SSL_R_UNEXPECTED_EOF_WHILE_READING)
 		serve_log_openssl("%s: %s", peer,
 				  conn->state == SERVE_STATE_HANDSHAKE ? "handshake" : "TLS");
+	else if (error == SSL_ERROR_SYSCALL && !is_gone(err_no))
+		serve_log("%s: %s", peer, ringtls_strerror(-err_no));
 }
 
 /* A call answered ret, which is no success: wait for its turn, or end. */
 static enum step wait_or_end(struct serve_conn *conn, int ret)
 {
 	struct ringtls_conn_info info = { .size = sizeof(info) };
-	int error = ringtls_get_error(conn->tls, ret);
+	int err_no = errno, error = ringtls_get_error(conn->tls, ret);
 
 	if (error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE)
 		return STEP_WAIT;
 	ringtls_conn_get_info(conn->tls, &info);
-	report(conn, error, info.error);
+	report(conn, error, err_no, info.error);
 	if (info.error != RINGTLS_E_REKEY)
 		return STEP_END;
 	/* This one ends in order, with a close_notify that must not be overtaken. */

@@ -241,6 +241,15 @@ def openssl_version():
     return tuple(int(part) for part in text.split()[1].split(".")[:2])
 
 
+def can_trace():
+    if not shutil.which("strace"):
+        raise Skip("strace is not installed")
+    done = subprocess.run(["strace", "-f", "-e", "trace=none", "true"], stderr=subprocess.PIPE,
+                          timeout=30, check=False)
+    if done.returncode != 0:
+        raise Skip("tracing is forbidden here: " + done.stderr.decode().strip())
+
+
 def tls_stat():
     """The kernel's own count of TLS sockets; empty where it has no TLS."""
     try:

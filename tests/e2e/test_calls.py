@@ -7,26 +7,15 @@ Not in the lab: every traced call is expensive there, and the counters are the s
 import collections
 import os
 import re
-import shutil
 import signal
-import subprocess
 
-from e2e import (MIB, Failure, Payloads, Server, Skip, WireTap, curl, has, isolate, main,
+from e2e import (MIB, Failure, Payloads, Server, Skip, WireTap, can_trace, curl, has, isolate, main,
                  wire_fault)
 
 SIZE = 1024 * MIB
 CALLS_MAX = SIZE // 16384 // 8
 TRANSMIT = ("sendto", "sendmsg", "sendmmsg", "write", "writev", "sendfile", "splice",
             "io_uring_enter")
-
-
-def can_trace():
-    if not shutil.which("strace"):
-        raise Skip("strace is not installed")
-    done = subprocess.run(["strace", "-f", "-e", "trace=none", "true"], stderr=subprocess.PIPE,
-                          timeout=30, check=False)
-    if done.returncode != 0:
-        raise Skip("tracing is forbidden here: " + done.stderr.decode().strip())
 
 
 def child_of(pid):

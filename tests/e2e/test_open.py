@@ -10,10 +10,11 @@ import resource
 import signal
 import socket
 import ssl
+import struct
 import subprocess
 import time
 
-from e2e import MIB, Failure, Payloads, Server, Skip, has, isolate, main, peer
+from e2e import MIB, Failure, Payloads, Server, Skip, can_trace, has, isolate, main, peer
 
 PATIENCE_S = 60
 
@@ -319,6 +320,30 @@ def a_reader_that_stops(payloads):
             raise Failure(f"logged as complete: {line}")
         alive(server)
         ends_well(server)
+
+
+# ---- Failures of the machine -----------------------------------------------------
+
+
+def a_socket_that_fails(payloads):
+    """Clients leave in many ways, and no line is written for it; an error that is not
+    theirs is named."""
+    can_trace()
+    fails = ("strace", "-f", "-q", "-o", os.devnull, "-e", "trace=recvfrom",
+             "-e", "inject=recvfrom:error=EIO:when=1")
+    # strace puts -1 in the place of the call's number, which no sandbox allows.
+    with serve(payloads, "--sandbox=off", wrapper=fails) as server:
+        with socket.create_connection(("127.0.0.1", server.port), PATIENCE_S) as sock:
+            sock.sendall(b"\x16\x03\x01")
+            expect(sock.recv(1), b"", "what comes")
+        soon(lambda: said(server, "Input/output error"), server.tail)
+        before = len(server.lines)
+        with Client(server.port) as client:
+            expect(client.get()[0], 200, "status") # the lane's key is installed, if it has one
+            client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        alive(server)
+        noise = [line for line in server.lines[before:] if '"GET ' not in line]
+        expect(noise, [], "lines about a client that left by a reset")
 
 
 # ---- Key updates, renegotiations ------------------------------------------------
@@ -789,6 +814,7 @@ CHECKS = (
     ("a body that is slow: 408", a_slow_body),
     ("a connection that is idle", an_idle_connection),
     ("a reader that stops reading", a_reader_that_stops),
+    ("a socket that fails is named, a client that leaves is not", a_socket_that_fails),
     ("a storm of key updates", storm_of_updates),
     ("a storm of renegotiations that are served", storm_of_served_renegotiations),
     ("requests that can be read in two ways hide no other", smuggled),
