@@ -69,6 +69,17 @@ def programs_run_from_there(place):
             raise Failure(f"{name} --version: {text}")
 
 
+def everything_is_bound_at_the_start(place):
+    """The reason stands in configure.ac."""
+    if "-z,now" not in variables("HARDEN_LDFLAGS")[0]:
+        raise Skip("this linker does not")
+    folder = place.path(place.bindir)
+    files = [os.path.join(folder, name) for name in sorted(os.listdir(folder))]
+    for path in files + [place.path(f"{place.libdir}/libringtls.so")]:
+        if not re.search(r"FLAGS.*\bNOW\b", run(["readelf", "-d", path])):
+            raise Failure(f"functions of {path} are bound late")
+
+
 def every_function_has_its_page_there(place):
     folder = place.path(place.mandir)
     missing = [name for name in exported()
@@ -133,6 +144,7 @@ def test(plan):
     with tempfile.TemporaryDirectory() as folder:
         place = Place(os.path.realpath(folder))
         for check in (library_header_and_pkg_config_file_are_there, programs_run_from_there,
+                      everything_is_bound_at_the_start,
                       every_function_has_its_page_there, examples_build_with_pkg_config_alone,
                       a_program_runs_with_the_library_there, uninstall_leaves_nothing_behind):
             with plan.check(check.__name__.replace("_", " ")):
