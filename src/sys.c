@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <sys/ioctl.h>
 #include <sys/sendfile.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -35,6 +36,23 @@ static bool is_pending(int signal)
 }
 
 /*
+ * Of len bytes those that the file has. When kernel TLS meets the end of the file it pushes the
+ * record that this closes without any flag: with no room in TCP the call sleeps until the peer
+ * reads, on a socket that does not block, too (kmod-notes/sendfile.md; test_kernel). What tells
+ * no size, such as a file of procfs, is asked for as much as it is.
+ */
+static size_t within_file(int file, off_t offset, size_t len)
+{
+	struct stat st;
+	off_t left;
+
+	if (fstat(file, &st) < 0 || !S_ISREG(st.st_mode) || !st.st_size)
+		return len;
+	left = offset < st.st_size ? st.st_size - offset : 0;
+	return len < (uintmax_t)left ? len : (size_t)left;
+}
+
+/*
  * sendfile(2) has no MSG_NOSIGNAL: a broken connection raises SIGPIPE, also when
  * it breaks midway and the answer is a count. The signal is blocked around the
  * call and, when the call caused it, taken from the pending set; one that was
@@ -47,6 +65,7 @@ static ssize_t real_sendfile(int fd, int file, off_t *offset, size_t len)
 	bool keep;
 	ssize_t res;
 
+	len = within_file(file, *offset, len);
 	sigemptyset(&pipe_only);
 	sigaddset(&pipe_only, SIGPIPE);
 	pthread_sigmask(SIG_BLOCK, &pipe_only, &before);

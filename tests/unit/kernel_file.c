@@ -11,6 +11,7 @@
 #include <stdatomic.h>
 #include <sys/sendfile.h>
 #include <unistd.h>
+#include "sys.h"
 
 static ssize_t send_file(struct line *l, int file, off_t *at, size_t len)
 {
@@ -103,6 +104,7 @@ static bool part_of_a_file_leaves_a_record_open(int file, int buffer)
 }
 
 struct file_sender {
+	ssize_t (*send)(int fd, int file, off_t *offset, size_t len);
 	struct line *line;
 	int file;
 	size_t len;
@@ -110,21 +112,27 @@ struct file_sender {
 	atomic_bool done;
 };
 
+static ssize_t kernels_sendfile(int fd, int file, off_t *offset, size_t len)
+{
+	ssize_t n = sendfile(fd, file, offset, len);
+
+	return n < 0 ? -errno : n;
+}
+
 static void *send_in_a_thread(void *arg)
 {
 	struct file_sender *s = arg;
 	off_t at = 0;
-	ssize_t n = sendfile(s->line->fd, s->file, &at, s->len);
 
-	s->res = n < 0 ? -errno : n;
+	s->res = s->send(s->line->fd, s->file, &at, s->len);
 	s->done = true;
 	return NULL;
 }
 
 /* Asks for len bytes of a file of 16000, where there is room for a part of them. */
-static bool sendfile_sleeps(int file, size_t len)
+static bool sleeps(ssize_t (*send)(int, int, off_t *, size_t), int file, size_t len)
 {
-	struct file_sender s = { .file = file, .len = len };
+	struct file_sender s = { .send = send, .file = file, .len = len };
 	pthread_t thread;
 	struct line l;
 	bool slept;
@@ -156,9 +164,20 @@ static void sendfile_that_finds_the_end_may_sleep_though_the_socket_does_not_blo
 
 	(void)state;
 	need("ktls", has_ktls());
-	assert_false(sendfile_sleeps(file, 16000));
+	assert_false(sleeps(kernels_sendfile, file, 16000));
 	behaviour("sendfile/more asked for than the file has, non-blocking socket full", "%s",
-		  sendfile_sleeps(file, 20000) ? "sleeps" : "does not sleep");
+		  sleeps(kernels_sendfile, file, 20000) ? "sleeps" : "does not sleep");
+	close(file);
+}
+
+static void sendfile_of_ours_asks_for_no_more_than_the_file_has(void **state)
+{
+	int file = temp_file(16000);
+
+	(void)state;
+	need("ktls", has_ktls());
+	assert_false(sleeps(ringtls__sys_real.sendfile, file, 16000));
+	assert_false(sleeps(ringtls__sys_real.sendfile, file, 20000));
 	close(file);
 }
 
@@ -374,6 +393,7 @@ static const struct CMUnitTest tests[] = {
 	T(file_becomes_full_records_and_a_rest),
 	T(asking_for_more_than_the_file_has_is_a_short_result),
 	T(sendfile_that_finds_the_end_may_sleep_though_the_socket_does_not_block),
+	T(sendfile_of_ours_asks_for_no_more_than_the_file_has),
 	T(part_of_a_file_may_leave_a_record_open_that_a_control_record_closes),
 	T(eagain_means_that_nothing_of_the_file_was_taken),
 	T(file_after_file_goes_on_where_the_peer_expects_it),

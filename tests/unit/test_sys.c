@@ -176,6 +176,26 @@ static void sendfile_to_a_reader_moves_bytes(void **state)
 	close(wire->ends[1]);
 }
 
+static void sendfile_sends_what_the_file_has(void **state)
+{
+	struct wire *wire = *state;
+	int proc = open("/proc/version", O_RDONLY);
+	off_t end = lseek(wire->file, 0, SEEK_END), offset = end - 100;
+	char text[400];
+
+	assert_int_equal(sys->sendfile(wire->ends[0], wire->file, &offset, 1000), 100);
+	assert_int_equal(sys->sendfile(wire->ends[0], wire->file, &offset, 1000), 0);
+	offset = end + 1000;
+	assert_int_equal(sys->sendfile(wire->ends[0], wire->file, &offset, 1000), 0);
+	/* Says that it has a size of 0. */
+	assert_true(proc >= 0);
+	offset = 0;
+	assert_int_equal(sys->sendfile(wire->ends[0], proc, &offset, sizeof(text)),
+			 pread(proc, text, sizeof(text), 0));
+	close(proc);
+	close(wire->ends[1]);
+}
+
 static void sendmsg_to_a_closed_peer_raises_no_signal(void **state)
 {
 	struct wire *wire = *state;
@@ -272,6 +292,7 @@ int main(void)
 		T(sendfile_adds_no_pending_signal_where_the_caller_blocks_it),
 		T(sendfile_that_breaks_midway_raises_no_signal),
 		T(sendfile_to_a_reader_moves_bytes),
+		T(sendfile_sends_what_the_file_has),
 		T(sendmsg_to_a_closed_peer_raises_no_signal),
 		cmocka_unit_test(poll_is_not_restarted_after_a_signal),
 		cmocka_unit_test(every_call_answers_a_negated_errno),
