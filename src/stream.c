@@ -118,12 +118,16 @@ int ringtls__push_key_update(struct ringtls_conn *c, int type)
 {
 	int r;
 
-	/* A failure behind this one ends the transmit side, which says so. */
 	if (SSL_key_update(c->ssl, type) != 1)
 		return RINGTLS_E_TLS;
 	ERR_set_mark();
 	r = SSL_do_handshake(c->ssl);
 	ERR_pop_to_mark();
+	/* Out of memory, say, between the message and the key: then what was written must not go
+	 * out, as the peer would take what follows it for sealed with the next key. Where there can
+	 * be none, it is withheld already. */
+	if (r != 1 && SSL_want(c->ssl) == SSL_NOTHING && !c->bios.ending && !c->bios.error)
+		c->bios.error = RINGTLS_E_TLS;
 	ringtls__take_inbox(c);
 	return r == 1 ? 0 : RINGTLS_E_TLS;
 }
