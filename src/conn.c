@@ -420,6 +420,14 @@ static bool is_file_error(const struct ringtls__op *op)
 	return false;
 }
 
+int ringtls__tx_file_error(struct ringtls__tx *tx)
+{
+	int error = tx->file_error;
+
+	tx->file_error = 0;
+	return error;
+}
+
 static void complete_transmit(struct ringtls__tx *tx, const struct ringtls__op *op)
 {
 	/* Nothing was taken: the same bytes are asked for again. */

@@ -31,6 +31,9 @@ uint64_t ringtls__record_limit(uint16_t cipher_type, uint64_t max_records);
 /* Fails the transmit side, if it has not failed already. */
 void ringtls__tx_fail(struct ringtls__tx *tx, int error);
 
+/* What ended the FILE that was just over early; told once. 0: nothing did. */
+int ringtls__tx_file_error(struct ringtls__tx *tx);
+
 /* Nothing is queued, and nothing that was sealed is unsent. */
 bool ringtls__tx_is_idle(const struct ringtls__tx *tx);
 

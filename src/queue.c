@@ -123,12 +123,13 @@ void ringtls__requests_cut_behind(struct ringtls_conn *c, const struct ringtls__
 static void look_at_file(struct ringtls_conn *c)
 {
 	struct ringtls__request *r = c->requests.head;
+	int error;
 
 	if (!r || r->item.kind != RINGTLS__ITEM_FILE || !r->given)
 		return;
-	if (c->tx.file_error) {
-		r->error = c->tx.file_error;
-		c->tx.file_error = 0;
+	error = ringtls__tx_file_error(&c->tx);
+	if (error) {
+		r->error = error;
 		r->item.len = r->item.done; /* it is out of the queue already */
 		ringtls__requests_cut_behind(c, r);
 	}

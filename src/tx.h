@@ -74,7 +74,7 @@ struct ringtls__tx {
 	int close_error;   /* what a clean close is reported as: 0, or RINGTLS_E_REKEY */
 	int error;         /* FAILED: why */
 	int install_error; /* what refused the kernel lane, or 0 */
-	int file_error;    /* what ended the last FILE early, or 0 */
+	int file_error;    /* what ended a FILE early, until it is asked for, or 0 */
 
 	uint64_t app_bytes; /* application bytes the kernel has */
 	uint64_t app_held;  /* application bytes sealed and not all sent */

@@ -384,15 +384,15 @@ struct range {
 /* In the kernel lane, on a socket that does not block: from file to socket. */
 static int send_range(struct ringtls_conn *c, struct range *g)
 {
-	int r;
+	int r, error;
 
 	c->item.kind = RINGTLS__ITEM_FILE;
 	c->item.file = g->file;
 	c->item.offset = g->offset + (off_t)g->done;
 	c->item.len = g->size - g->done;
-	c->tx.file_error = 0;
 	r = send_item(c, &g->done);
-	return r < 0 ? r : c->tx.file_error ? c->tx.file_error : 1;
+	error = ringtls__tx_file_error(&c->tx);
+	return r < 0 ? r : error ? error : 1;
 }
 
 /* Read, then written like any bytes. 0: go on; 1: the file's end; or as write_piece. */

@@ -269,6 +269,25 @@ static void calls_go_behind_what_is_queued(void **state)
 
 /* ---- Files ------------------------------------------------------------- */
 
+/* It was told by the call that it belongs to. */
+static void error_of_an_earlier_sendfile_is_not_a_queued_files(void **state)
+{
+	struct pair_opts o = *(const struct pair_opts *)*state;
+	int file = temp_file(big, 50000);
+	struct pair p;
+
+	open_shaken(&p, &o);
+	assert_int_equal(ringtls_sendfile(p.conn, -1, 0, 100, 0), -1);
+	assert_int_equal(ringtls_get_error(p.conn, -1), SSL_ERROR_SYSCALL);
+	assert_int_equal(ringtls_queue_sendfile(p.conn, file, 0, 50000, 0), 1);
+	go_on_until_sent(&p, 1);
+	assert_int_equal(told.sent[0].error, 0);
+	assert_int_equal(told.sent[0].bytes, 50000);
+	pair_peer_expects(&p, big, 50000);
+	pair_close(&p);
+	close(file);
+}
+
 static void files_go_between_writes(void **state)
 {
 	struct pair_opts o = *(const struct pair_opts *)*state;
@@ -988,6 +1007,7 @@ static const struct list_test tests[] = {
 	T(full_queue_answers_want_write_and_wakes),
 	T(calls_go_behind_what_is_queued),
 	T(files_go_between_writes),
+	T(error_of_an_earlier_sendfile_is_not_a_queued_files),
 	T(a_shorter_file_is_sent_as_it_is),
 	T(an_unreadable_file_ends_those_behind_it),
 	T(files_on_a_blocking_socket_do_not_block),
