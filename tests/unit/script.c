@@ -60,6 +60,7 @@ static enum script_kind some_kind(uint32_t *x, bool can_update, bool can_stall)
 		OP_WRITE, OP_WRITE,     OP_WRITE,       OP_WRITE_EX,  OP_STALL,        OP_FILE,
 		OP_FILE,  OP_BAD_FILE,  OP_NEGATIVE,    OP_UPDATE,    OP_PEER_UPDATE,  OP_PEER_UPDATE,
 		OP_UPDATE, OP_PEER_SAYS, OP_PEER_SAYS, OP_READ_NOTHING, OP_PARTIAL, OP_AUTO_RETRY,
+		OP_QUEUE, OP_QUEUE,     OP_BUFFERS,
 	};
 	enum script_kind k;
 
@@ -103,9 +104,10 @@ void script_make(struct script *s, uint32_t seed, bool can_update)
 
 void script_print(const struct script *s)
 {
-	static const char *const kinds[] = { "write",	"write_ex",	"stall",       "file",
-					     "bad file", "negative",	"update",      "peer's update",
-					     "peer says", "read nothing", "partial mode", "auto retry" };
+	static const char *const kinds[] = { "write",	 "write_ex",  "stall",	       "file",
+					     "queue",	 "buffers",   "bad file",      "negative",
+					     "update",	 "peer's update", "peer says", "read nothing",
+					     "partial mode", "auto retry" };
 	static const char *const endings[] = { "we close", "peer closes", "peer cuts", "peer resets",
 					       "nobody closes" };
 
@@ -282,6 +284,87 @@ static struct answer send_file(struct script_run *r, const struct script_op *op)
 	return a;
 }
 
+#define QUEUED_MAX 4
+
+/* Two pieces of the pattern, or a range of the file, that is as long as it seems. */
+static struct answer queue_one(struct script_run *r, const struct script_op *op, unsigned i)
+{
+	const struct iovec iov[2] = {
+		{ pattern + op->from, op->len / 3 },
+		{ pattern + op->from + op->len / 3, op->len - op->len / 3 },
+	};
+	struct answer a = { 0 };
+
+	ERR_clear_error();
+	if (op->how >> i & 1)
+		a.ret = ringtls_queue_sendfile(r->p.conn, file, 0, op->len, i);
+	else
+		a.ret = ringtls_queue_writev(r->p.conn, iov, 2, i);
+	if (a.ret != 1)
+		a.error = ringtls_get_error(r->p.conn, (int)a.ret);
+	return a;
+}
+
+/* What is told of them, until all of them are over. */
+static size_t collect(struct script_run *r, unsigned n)
+{
+	struct ringtls_completion done[QUEUED_MAX];
+	struct ringtls_event ev;
+	size_t bytes = 0;
+	unsigned sent = 0;
+	int got;
+
+	while (sent < n) {
+		assert_true(ringtls_engine_wait(r->p.engine, &ev, 1, 1) >= 0);
+		peer_reads(r, 0);
+		got = ringtls_engine_completions(r->p.engine, done, QUEUED_MAX);
+		assert_true(got >= 0);
+		for (int i = 0; i < got; i++) {
+			if (!(done[i].flags & RINGTLS_SENT))
+				continue;
+			assert_int_equal(done[i].id, sent);
+			assert_int_equal(done[i].error, 0);
+			bytes += done[i].bytes;
+			sent++;
+		}
+	}
+	return bytes;
+}
+
+static struct answer queue_all(struct script_run *r, const struct script_op *op)
+{
+	unsigned n = 1 + op->how / 16 % QUEUED_MAX;
+	struct answer a = { 0 };
+	long total = 0;
+
+	for (unsigned i = 0; i < n; i++) {
+		if (r->p.conn) {
+			while (a = queue_one(r, op, i), answer_is_want(&a))
+				go_on(r, &a);
+			assert_int_equal(a.ret, 1);
+			continue;
+		}
+		a = write_all(r, op->how >> i & 1 ? pattern : pattern + op->from, op->len, false);
+		total += a.ret;
+	}
+	if (r->p.conn) {
+		total = (long)collect(r, n);
+		r->sent += (size_t)total;
+	}
+	a.ret = total;
+	return a;
+}
+
+/* No larger than small ones where a write must meet a full socket, and else never below one of
+ * loopback's segments, which stay unsent for ever in 6.1's kernel TLS then. The peer's stays:
+ * with a window below a segment TCP sends by its probe timer only. */
+static void set_buffers(struct script_run *r, const struct script *s, const struct script_op *op)
+{
+	int size = (s->is_small ? 2048 : 131072) << op->how % 2;
+
+	setsockopt(r->p.fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+}
+
 static struct answer send_bad_file(struct script_run *r, bool is_closed)
 {
 	struct answer a;
@@ -404,6 +487,12 @@ static void do_op(struct script_run *r, const struct script *s, size_t i)
 		break;
 	case OP_FILE:
 		note(r, i, send_file(r, op));
+		break;
+	case OP_QUEUE:
+		note(r, i, queue_all(r, op));
+		break;
+	case OP_BUFFERS:
+		set_buffers(r, s, op);
 		break;
 	case OP_BAD_FILE:
 		note(r, i, send_bad_file(r, op->how & 1));

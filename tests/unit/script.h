@@ -17,6 +17,8 @@ enum script_kind {
 	OP_WRITE_EX,
 	OP_STALL, /* a write before a peer that does not read, and what one may do then */
 	OP_FILE,
+	OP_QUEUE,   /* requests, where OpenSSL alone writes */
+	OP_BUFFERS, /* our send buffer becomes larger or smaller */
 	OP_BAD_FILE,
 	OP_NEGATIVE,
 	OP_UPDATE,
