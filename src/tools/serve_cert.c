@@ -156,25 +156,24 @@ static bool use_given(SSL_CTX *ctx, const char *cert, const char *key)
 static bool set_ciphers(SSL_CTX *ctx, const char *ciphers)
 {
 	size_t size = strlen(ciphers) + 1;
-	char *copy = strdup(ciphers), *suites = calloc(1, size), *list = calloc(1, size);
-	char *save = NULL;
-	bool ok = copy && suites && list;
+	char *copy = strdup(ciphers), *save = NULL;
+	struct serve_text suites = { .at = calloc(1, size), .size = size };
+	struct serve_text list = { .at = calloc(1, size), .size = size };
+	bool ok = copy && suites.at && list.at;
 
 	for (char *name = ok ? strtok_r(copy, ":, ", &save) : NULL; name;
 	     name = strtok_r(NULL, ":, ", &save)) {
-		char *to = strncmp(name, "TLS_", 4) ? list : suites;
+		struct serve_text *to = strncmp(name, "TLS_", 4) ? &list : &suites;
 
-		if (*to)
-			strcat(to, ":");
-		strcat(to, name);
+		serve_text_add(to, "%s%s", to->len ? ":" : "", name);
 	}
-	if (ok && *suites)
-		ok = SSL_CTX_set_ciphersuites(ctx, suites) == 1;
-	if (ok && (*list || !*suites))
-		ok = SSL_CTX_set_cipher_list(ctx, list) == 1;
+	if (ok && suites.len)
+		ok = SSL_CTX_set_ciphersuites(ctx, suites.at) == 1;
+	if (ok && (list.len || !suites.len))
+		ok = SSL_CTX_set_cipher_list(ctx, list.at) == 1;
 	free(copy);
-	free(suites);
-	free(list);
+	free(suites.at);
+	free(list.at);
 	if (!ok)
 		serve_log_openssl("can't use the ciphers %s", ciphers);
 	return ok;

@@ -36,7 +36,7 @@ static bool check_version(struct serve_request *req, unsigned char ch)
 
 	if (i >= sizeof(form) - 1)
 		return false;
-	return form[i] == '0' ? ch >= '0' && ch <= '9' : ch == form[i];
+	return form[i] == '0' ? ch >= '0' && ch <= '9' : ch == (unsigned char)form[i];
 }
 
 static bool check_request_line(struct serve_request *req, unsigned char ch)

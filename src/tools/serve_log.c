@@ -24,7 +24,7 @@ void serve_address_format(const union serve_address *address, char ret[SERVE_ADD
 	if (address->any.sa_family == AF_INET6)
 		bytes = &address->in6.sin6_addr;
 	if (!inet_ntop(address->any.sa_family, bytes, ret, SERVE_ADDRESS_SIZE))
-		strcpy(ret, "?");
+		snprintf(ret, SERVE_ADDRESS_SIZE, "?");
 }
 
 static void write_line(int fd, struct serve_text *line)
