@@ -240,9 +240,12 @@ static void add_item(struct gather *g, const struct ringtls__item *item)
 		add_piece(g, item->bytes + item->done, left);
 		return;
 	}
+	/* It may be shorter than its pieces: a call takes no more than it may. */
 	for (const struct iovec *iov = item->iov; left && !is_full(g); iov++) {
-		add_piece(g, (const uint8_t *)iov->iov_base + skip, iov->iov_len - skip);
-		left -= iov->iov_len - skip;
+		size_t len = iov->iov_len - skip < left ? iov->iov_len - skip : left;
+
+		add_piece(g, (const uint8_t *)iov->iov_base + skip, len);
+		left -= len;
 		skip = 0;
 	}
 }
@@ -277,8 +280,10 @@ void ringtls__txq_advance(struct ringtls__txq *q, size_t n)
 {
 	while (n) {
 		struct ringtls__item *item = q->head;
-		size_t left = item->len - item->done;
+		size_t left;
 
+		assert(item); /* no more was taken than was queued */
+		left = item->len - item->done;
 		if (n < left) {
 			take_bytes(item, n);
 			return;

@@ -456,6 +456,29 @@ static void gather_stops_at_its_limits(void **state)
 	assert_int_equal(count, 1);
 }
 
+/* A partial write is of the first bytes of the caller's pieces, and the array ends behind them. */
+static void gather_takes_no_more_of_the_pieces_than_the_item_has(void **state)
+{
+	static const uint8_t text[] = "abcdefghij";
+	const struct iovec pieces[2] = { { (void *)(uintptr_t)text, 4 },
+					 { (void *)(uintptr_t)(text + 4), 6 } };
+	struct ringtls__item item = { .kind = RINGTLS__ITEM_DATA, .iov = pieces, .len = 7 };
+	struct iovec iov[8];
+	unsigned count;
+
+	(void)state;
+	ringtls__txq_push(&q, &item);
+	assert_int_equal(ringtls__txq_gather(&q, iov, 8, 100, &count), 7);
+	assert_int_equal(count, 2);
+	assert_int_equal(iov[1].iov_len, 3);
+	ringtls__txq_advance(&q, 5); /* the socket took a part of it */
+	assert_int_equal(ringtls__txq_gather(&q, iov, 8, 7, &count), 2);
+	assert_int_equal(count, 1);
+	assert_ptr_equal(iov[0].iov_base, text + 5);
+	assert_int_equal(iov[0].iov_len, 2);
+	ringtls__txq_withdraw(&q, &item);
+}
+
 static void gather_of_an_empty_queue_is_nothing(void **state)
 {
 	struct iovec iov[1];
@@ -573,6 +596,7 @@ int main(void)
 		T(gather_takes_neighbours_of_one_kind),
 		T(gather_begins_behind_what_was_taken),
 		T(gather_stops_at_its_limits),
+		T(gather_takes_no_more_of_the_pieces_than_the_item_has),
 		T(gather_of_an_empty_queue_is_nothing),
 		T(advance_at_every_boundary),
 		T(key_is_what_was_put_in),
