@@ -45,7 +45,7 @@ struct ringtls__work_list {
 	struct ringtls__waiter **tail;
 };
 
-struct ringtls__request;
+struct ringtls__told;
 
 struct ringtls__backend {
 	uint32_t id;    /* enum ringtls_backend */
@@ -109,8 +109,8 @@ struct ringtls_engine {
 	struct ringtls__waiter **ready_tail;
 	struct ringtls__work_list work; /* have something to start */
 	struct ringtls__work_list held; /* only the caller knows when they can go on */
-	struct ringtls__request *told_head; /* queue.c: what the caller is to be told */
-	struct ringtls__request **told_tail;
+	struct ringtls__told *told_head; /* queue.c: what the caller is to be told */
+	struct ringtls__told **told_tail;
 	struct ringtls__op op; /* of the call that runs */
 	unsigned stall_ms;	/* how often what waits in a ring is compared with poll(2) */
 	uint64_t ops, bytes, short_sends, transmit_calls, waits, enters;

@@ -26,56 +26,66 @@ void ringtls__requests_init(struct ringtls__requests *q, uint32_t max)
 
 /* ---- What is told ------------------------------------------------------ */
 
+/* Both in one, but only at the end of the list: else it would be told that this one is sent
+ * before what stands behind it, that an earlier one is. */
 static void tell(struct ringtls__request *r, uint32_t flags)
 {
 	struct ringtls_engine *e = r->conn->engine;
+	struct ringtls__told *t = &r->released;
 
+	flags &= ~r->done;
 	r->done |= flags;
-	if (r->in_told || r->done == r->told)
+	if (!flags)
 		return;
-	r->in_told = true;
-	r->next_told = NULL;
-	*e->told_tail = r;
-	e->told_tail = &r->next_told;
+	if (t->flags && e->told_tail == &t->next) {
+		t->flags |= flags;
+		return;
+	}
+	if (!(flags & RINGTLS_RELEASED))
+		t = &r->was_sent;
+	*t = (struct ringtls__told){ .request = r, .flags = flags };
+	*e->told_tail = t;
+	e->told_tail = &t->next;
 }
 
-static void untell(struct ringtls_engine *e, struct ringtls__request *r)
+static void untell(struct ringtls_engine *e, struct ringtls__told *t)
 {
-	struct ringtls__request **at = &e->told_head;
+	struct ringtls__told **at = &e->told_head;
 
-	if (!r->in_told)
+	if (!t->flags)
 		return;
-	while (*at != r)
-		at = &(*at)->next_told;
-	*at = r->next_told;
-	if (e->told_tail == &r->next_told)
+	while (*at != t)
+		at = &(*at)->next;
+	*at = t->next;
+	if (e->told_tail == &t->next)
 		e->told_tail = at;
-	r->in_told = false;
+	t->flags = 0;
 }
 
 static void free_request(struct ringtls__request *r)
 {
-	untell(r->conn->engine, r);
+	untell(r->conn->engine, &r->released);
+	untell(r->conn->engine, &r->was_sent);
 	ringtls__pool_put(&r->conn->engine->pool, r);
 }
 
 static void take_completion(struct ringtls_engine *e, struct ringtls_completion *ret)
 {
-	struct ringtls__request *r = e->told_head;
+	struct ringtls__told *t = e->told_head;
+	struct ringtls__request *r = t->request;
 
 	*ret = (struct ringtls_completion){
 		.conn = r->conn,
 		.user = r->conn->waiter.event.user,
 		.id = r->id,
-		.flags = r->done & ~r->told,
+		.flags = t->flags,
 		.error = r->error,
 		.bytes = r->sent,
 	};
-	r->told = r->done;
-	if (r->done & RINGTLS_SENT)
+	if (t->flags & RINGTLS_SENT)
 		free_request(r);
 	else
-		untell(e, r);
+		untell(e, t);
 }
 
 int ringtls_engine_completions(struct ringtls_engine *e, struct ringtls_completion *ret_completions,
@@ -206,18 +216,24 @@ void ringtls__requests_fail(struct ringtls_conn *c, int error)
 	c->requests.cancels = false;
 }
 
+static const struct ringtls__told *next_told(const struct ringtls_conn *c)
+{
+	const struct ringtls__told *t = c->engine->told_head;
+
+	while (t && t->request->conn != c)
+		t = t->next;
+	return t;
+}
+
 bool ringtls__requests_untold(const struct ringtls_conn *c)
 {
-	const struct ringtls__request *r = c->engine->told_head;
-
-	while (r && r->conn != c)
-		r = r->next_told;
-	return r || c->requests.head;
+	return c->requests.head || next_told(c);
 }
 
 void ringtls__requests_fini(struct ringtls_conn *c)
 {
-	struct ringtls__request *r, *next;
+	const struct ringtls__told *t;
+	struct ringtls__request *r;
 
 	assert(!c->requests.read && !c->tx.in_flight);
 	while (c->requests.head) {
@@ -227,11 +243,8 @@ void ringtls__requests_fini(struct ringtls_conn *c)
 		c->requests.head = r->next;
 		free_request(r);
 	}
-	for (r = c->engine->told_head; r; r = next) {
-		next = r->next_told;
-		if (r->conn == c)
-			free_request(r);
-	}
+	while ((t = next_told(c)))
+		free_request(t->request);
 	ringtls__requests_drop_piece(c);
 }
 

@@ -7,9 +7,15 @@
 
 #include "session.h"
 
+/* What the caller is to be told of a request, in the engine's list. */
+struct ringtls__told {
+	struct ringtls__told *next;
+	struct ringtls__request *request;
+	uint32_t flags; /* RINGTLS_* of a completion; 0: not in the list */
+};
+
 struct ringtls__request {
-	struct ringtls__request *next;      /* of the connection */
-	struct ringtls__request *next_told; /* of the engine */
+	struct ringtls__request *next; /* of the connection */
 	struct ringtls_conn *conn;
 	uint64_t id;
 	size_t len;   /* bytes; becomes less where the file's end, an error, or a cancel ends it */
@@ -17,10 +23,11 @@ struct ringtls__request {
 	size_t given; /* of those, in item */
 	size_t sent;  /* of those, known to be taken by the kernel */
 	int error;    /* 0, or why it is not sent whole */
-	uint32_t done; /* RINGTLS_* flags of a completion: come to */
-	uint32_t told; /* and known to the caller */
-	bool in_told;  /* in the engine's list */
-	int file;      /* or -1 */
+	uint32_t done; /* RINGTLS_* flags of a completion that have come to it */
+	/* That it is released, and that it is sent: two, as each is told in the order of the
+	 * requests, and the one must not wait for the other. */
+	struct ringtls__told released, was_sent;
+	int file; /* or -1 */
 	off_t offset;
 	struct ringtls__item item; /* what of it is in the machine's queue */
 	struct ringtls__place at;  /* how far OpenSSL was given its bytes */
