@@ -52,13 +52,14 @@ static enum step go(struct serve_conn *conn, enum serve_state state, enum serve_
 }
 
 /*
- * All is sent. Closing with bytes unread would reset the connection, and the peer
- * might lose what it has not read yet: so tell it first, and hear it out.
+ * All is sent. Closing with bytes unread would reset the connection, and so would bytes that
+ * come later; the peer would lose what it has not got yet. So tell it first, and hear it out:
+ * as long as it takes what is on its way, and then a little.
  */
 static enum step hang_up(struct serve_conn *conn)
 {
 	shutdown(conn->fd, SHUT_WR);
-	return go(conn, SERVE_STATE_LINGER, SERVE_LIMIT_LINGER);
+	return go(conn, SERVE_STATE_LINGER, SERVE_LIMIT_SEND);
 }
 
 /* ---- Failures ------------------------------------------------------------------ */
@@ -426,14 +427,12 @@ void serve_conn_run(struct serve_conn *conn)
 
 /* Counts what the peer's TCP has acknowledged: a slow reader is not a stalled one,
  * even when our own buffer is so large that nothing is written for minutes. */
-static bool is_moving(struct serve_conn *conn)
+static bool is_moving(struct serve_conn *conn, int queued)
 {
 	struct ringtls_conn_info info = { .size = sizeof(info) };
 	uint64_t drained;
-	int queued = 0;
 
 	ringtls_conn_get_info(conn->tls, &info);
-	ioctl(conn->fd, SIOCOUTQ, &queued);
 	drained = info.bytes - (uint64_t)queued;
 	if (drained == conn->drained)
 		return false;
@@ -445,10 +444,16 @@ static void check_stall(struct serve_conn *conn)
 {
 	unsigned limit = conn->loop->server->options->bounds.send_s * 1000;
 	uint64_t waited = conn->loop->now_ms - conn->limit_since_ms;
+	int queued = 0;
 
+	ioctl(conn->fd, SIOCOUTQ, &queued);
+	if (conn->state == SERVE_STATE_LINGER && !queued) {
+		serve_loop_limit(conn, SERVE_LIMIT_LINGER);
+		return;
+	}
 	if (conn->loop->stopping && limit > STALL_STOPPING_MS)
 		limit = STALL_STOPPING_MS;
-	conn->stalled_ms = is_moving(conn) ? 0 : conn->stalled_ms + (unsigned)waited;
+	conn->stalled_ms = is_moving(conn, queued) ? 0 : conn->stalled_ms + (unsigned)waited;
 	if (conn->stalled_ms >= limit)
 		serve_conn_end(conn);
 	else

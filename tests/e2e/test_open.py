@@ -322,6 +322,22 @@ def a_reader_that_stops(payloads):
         ends_well(server)
 
 
+def a_slow_reader_that_writes(payloads):
+    """What comes from it when we have hung up must not reset the connection under what is
+    still on its way: it has more time than one that has everything."""
+    size = 400_000
+    path = payloads.make(size)
+    with serve(payloads) as server, Client(server.port, rcvbuf=65536) as client:
+        client.send(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        server.served(path)
+        for _ in range(12):
+            time.sleep(0.25)
+            client.send("X")
+        expect(client.answer()[0], 200, "status")
+        expect(hashlib.sha256(client.body).hexdigest(), payloads.hashes[size], "hash")
+        ends_well(server)
+
+
 # ---- Failures of the machine -----------------------------------------------------
 
 
@@ -814,6 +830,7 @@ CHECKS = (
     ("a body that is slow: 408", a_slow_body),
     ("a connection that is idle", an_idle_connection),
     ("a reader that stops reading", a_reader_that_stops),
+    ("a slow reader that goes on writing gets everything", a_slow_reader_that_writes),
     ("a socket that fails is named, a client that leaves is not", a_socket_that_fails),
     ("a storm of key updates", storm_of_updates),
     ("a storm of renegotiations that are served", storm_of_served_renegotiations),
