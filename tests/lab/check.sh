@@ -36,8 +36,7 @@ cmd_check() {
 
 # The command that the guest runs. Left out is what does not ask this kernel: what
 # tests/docs holds is about the source, and what lab_outside (tests/unit/local.mk)
-# names has run in the tree, outside of the guest. What not_yet names there does not pass
-# over a real kernel yet. make alone knows the lists.
+# names has run in the tree, outside of the guest. make alone knows the lists.
 check_command() {
 	local tests=$1
 	if [[ -n "$tests" ]]; then
@@ -45,7 +44,7 @@ check_command() {
 		return
 	fi
 	cat <<-'EOF'
-		printf 'lab-tests:\n\t@echo $(filter-out $(lab_outside) $(not_yet) tests/docs/%%,$(TESTS))\n' >/tmp/list.mk
+		printf 'lab-tests:\n\t@echo $(filter-out $(lab_outside) tests/docs/%%,$(TESTS))\n' >/tmp/list.mk
 		exec make check TESTS="$(make -s -f Makefile -f /tmp/list.mk lab-tests | tail -n 1)"
 	EOF
 }

@@ -75,9 +75,6 @@ lab_outside = \
 	tests/unit/test_walk \
 	tests/unit/test_wants_ktls
 
-# Not in the lab: it is random, and one run of fifteen cut a transfer.
-not_yet = tests/e2e/test_soak.py
-
 if HAVE_CMOCKA
 check_PROGRAMS += $(unit_tests)
 TESTS += $(unit_tests)
