@@ -18,6 +18,7 @@ unit_tests = \
 	tests/unit/test_keylog \
 	tests/unit/test_kernel \
 	tests/unit/test_lanes \
+	tests/unit/test_opts \
 	tests/unit/test_pool \
 	tests/unit/test_probe \
 	tests/unit/test_probe_tool \
@@ -61,6 +62,7 @@ lab_outside = \
 	tests/unit/test_install \
 	tests/unit/test_ktls \
 	tests/unit/test_lanes \
+	tests/unit/test_opts \
 	tests/unit/test_pool \
 	tests/unit/test_rekey_ktls \
 	tests/unit/test_rekey_old_ktls \

@@ -332,6 +332,26 @@ static void read_answers_want_read_and_wakes(void **state)
 	pair_close(&p);
 }
 
+static void read_ex_tells_how_much_it_read(void **state)
+{
+	size_t n = 77;
+	char buf[16];
+	struct pair p;
+
+	open_shaken(&p, *state);
+	assert_int_equal(ringtls_read_ex(p.conn, buf, sizeof(buf), &n), 0);
+	assert_int_equal(ringtls_get_error(p.conn, 0), SSL_ERROR_WANT_READ);
+	assert_int_equal(n, 77);
+	assert_int_equal(SSL_write(p.peer, "ping", 4), 4);
+	pair_wait(&p);
+	assert_int_equal(ringtls_read_ex(p.conn, buf, 3, &n), 1);
+	assert_int_equal(n, 3);
+	assert_int_equal(ringtls_read_ex(p.conn, buf + 3, sizeof(buf) - 3, &n), 1);
+	assert_int_equal(n, 1);
+	assert_memory_equal(buf, "ping", 4);
+	pair_close(&p);
+}
+
 static void close_notify_comes_behind_all_data(void **state)
 {
 	struct pair_opts o = *(const struct pair_opts *)*state;
@@ -625,6 +645,7 @@ static const struct list_test tests[] = {
 	T(blocking_write_returns_when_all_is_out),
 	T(blocking_handshake_and_read),
 	T(read_answers_want_read_and_wakes),
+	T(read_ex_tells_how_much_it_read),
 	T(close_notify_comes_behind_all_data),
 	T(end_without_close_notify_is_answered_as_by_openssl),
 	T(peers_reset_is_a_syscall_error_that_sticks),
