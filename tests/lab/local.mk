@@ -6,6 +6,7 @@ EXTRA_DIST += \
 	tests/analyse/covered \
 	tests/analyse/gcc.known \
 	tests/analyse/serve-threads \
+	tests/analyse/valgrind.known \
 	tests/lab/lab \
 	tests/lab/check.sh \
 	tests/lab/guest-init \
