@@ -5,6 +5,7 @@ EXTRA_DIST += \
 	tests/analyse/analyse \
 	tests/analyse/covered \
 	tests/analyse/gcc.known \
+	tests/analyse/scan \
 	tests/analyse/serve-threads \
 	tests/analyse/valgrind.known \
 	tests/lab/lab \

@@ -53,6 +53,7 @@ packages_tools() {
 		check) echo clang llvm-cov llvm-profdata g++ groff mandoc man pmccabe shellcheck xz ;;
 		peer) echo nginx node ;;
 		analyse) echo clang-tidy cppcheck valgrind ;;
+		scan) echo sslscan testssl ;;
 		host) echo mmdebstrap rsync unshare setpriv flock ;;
 		counted) echo qemu-system-x86_64 busybox cpio depmod dpkg-deb zstd ;;
 		esac
