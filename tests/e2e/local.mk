@@ -16,11 +16,12 @@ e2e_tests = \
 check_PROGRAMS += tests/e2e/deny tests/e2e/peer tests/e2e/talk tests/e2e/tap
 tests_e2e_deny_SOURCES = tests/e2e/deny.c
 tests_e2e_deny_LDADD =
-tests_e2e_peer_SOURCES = tests/e2e/peer.c
+say = tests/e2e/say.c tests/e2e/say.h
+tests_e2e_peer_SOURCES = tests/e2e/peer.c $(say)
 tests_e2e_peer_LDADD = $(DEPS_LIBS)
-tests_e2e_talk_SOURCES = tests/e2e/talk.c
+tests_e2e_talk_SOURCES = tests/e2e/talk.c $(say)
 tests_e2e_talk_LDADD = libringtls.la $(DEPS_LIBS)
-tests_e2e_tap_SOURCES = tests/e2e/tap.c tests/e2e/wire.c tests/e2e/wire.h
+tests_e2e_tap_SOURCES = tests/e2e/tap.c tests/e2e/wire.c tests/e2e/wire.h $(say)
 tests_e2e_tap_LDADD =
 
 TESTS += $(e2e_tests)

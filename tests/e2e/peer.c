@@ -11,6 +11,7 @@
  * was asked for), 1 not so, 2 usage or no connection.
  */
 #include "config.h"
+#include "say.h"
 #include <arpa/inet.h>
 #include <errno.h>
 #include <getopt.h>
@@ -104,20 +105,6 @@ static void sleep_ms(int64_t ms)
 	struct timespec ts = { ms / 1000, ms % 1000 * 1000000 };
 
 	nanosleep(&ts, NULL);
-}
-
-static void print_string(const char *s)
-{
-	putchar('"');
-	for (; *s; s++) {
-		if (*s == '"' || *s == '\\')
-			printf("\\%c", *s);
-		else if ((unsigned char)*s < 0x20)
-			printf("\\u%04x", (unsigned)*s);
-		else
-			putchar(*s);
-	}
-	putchar('"');
 }
 
 /* ---- The connection ---------------------------------------------------- */
@@ -459,7 +446,7 @@ static void leave(struct peer *p)
 static void print_response(const char *path, const struct response *r)
 {
 	printf("{\"path\":");
-	print_string(path);
+	say_string(path);
 	printf(",\"status\":%u,\"bytes\":%" PRIu64 ",\"complete\":%s,\"sha256\":\"", r->status,
 	       r->bytes, r->complete ? "true" : "false");
 	for (size_t i = 0; i < sizeof(r->sha256); i++)
@@ -470,15 +457,15 @@ static void print_response(const char *path, const struct response *r)
 static void print_end(const struct peer *p, uint64_t surplus)
 {
 	printf("],\"version\":");
-	print_string(p->ssl ? SSL_get_version(p->ssl) : "");
+	say_string(p->ssl ? SSL_get_version(p->ssl) : "");
 	printf(",\"cipher\":");
-	print_string(p->ssl ? SSL_get_cipher_name(p->ssl) : "");
+	say_string(p->ssl ? SSL_get_cipher_name(p->ssl) : "");
 	printf(",\"end\":\"%s\",\"close_notify\":%s,\"surplus\":%" PRIu64
 	       ",\"key_updates_sent\":%u,"
 	       "\"key_updates_received\":%u,\"alert\":%d,\"error\":",
 	       end_names[p->end], p->end == CLOSE_NOTIFY ? "true" : "false", surplus,
 	       p->updates_sent, p->updates_received, p->alert);
-	print_string(p->error);
+	say_string(p->error);
 	printf("}\n");
 }
 
@@ -529,18 +516,6 @@ static void usage(void)
 			"  --stop-after BYTES        leave then ...\n"
 			"  --reset                   ... by a reset\n");
 	exit(2);
-}
-
-static uint64_t number(const char *text)
-{
-	char *end;
-	unsigned long long value;
-
-	errno = 0;
-	value = strtoull(text, &end, 10);
-	if (errno || end == text || *end)
-		usage();
-	return value;
 }
 
 enum option_id {
@@ -601,7 +576,7 @@ static void read_options(struct options *o, int argc, char **argv)
 		else if (c <= OUTPUT)
 			texts[c] = optarg;
 		else if (optarg)
-			numbers[c] = number(optarg);
+			numbers[c] = say_number(optarg, usage);
 		else
 			flags[c] = true;
 	}

@@ -13,6 +13,7 @@
  * peer, 2 usage or no connection.
  */
 #include "config.h"
+#include "say.h"
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -104,20 +105,6 @@ static void die(const char *what)
 	fprintf(stderr, "talk: %s: %s\n", what, strerror(errno));
 	ERR_print_errors_fp(stderr);
 	exit(2);
-}
-
-static void print_string(const char *s)
-{
-	putchar('"');
-	for (; *s; s++) {
-		if (*s == '"' || *s == '\\')
-			printf("\\%c", *s);
-		else if ((unsigned char)*s < 0x20)
-			printf("\\u%04x", (unsigned)*s);
-		else
-			putchar(*s);
-	}
-	putchar('"');
 }
 
 /* ---- How a call ended -------------------------------------------------- */
@@ -474,7 +461,7 @@ static void print_peer(const struct line *l)
 	       SSL_get_version(l->ssl), SSL_get_cipher_name(l->ssl),
 	       SSL_session_reused(l->ssl) ? "true" : "false",
 	       early[SSL_get_early_data_status(l->ssl)]);
-	print_string(subject);
+	say_string(subject);
 }
 
 static void print_line(struct line *l)
@@ -499,7 +486,7 @@ static void print_line(struct line *l)
 	       info.bytes, info.records, info.epochs, l->updates_sent, l->updates_heard,
 	       l->updates_refused, l->hellos_heard, l->alert_sent, l->alert_heard,
 	       info.error ? ringtls_strerror(info.error) : "", end_names[l->end]);
-	print_string(l->error);
+	say_string(l->error);
 	printf("}\n");
 	fflush(stdout);
 }
@@ -847,18 +834,6 @@ static void usage(void)
 	exit(2);
 }
 
-static uint64_t number(const char *text)
-{
-	char *end;
-	unsigned long long value;
-
-	errno = 0;
-	value = strtoull(text, &end, 10);
-	if (errno || end == text || *end)
-		usage();
-	return value;
-}
-
 static void take_option(struct options *o, int id)
 {
 	switch (id) {
@@ -872,13 +847,13 @@ static void take_option(struct options *o, int id)
 		break;
 #define TAKE_NUMBER(name, field)                                                                   \
 	case ID_##field:                                                                           \
-		o->field = number(optarg);                                                         \
+		o->field = say_number(optarg, usage);                                              \
 		break;
 		TEXTS(TAKE_TEXT)
 		FLAGS(TAKE_FLAG)
 		NUMBERS(TAKE_NUMBER)
 	case ID_timeout:
-		o->timeout_ms = (int)number(optarg) * 1000;
+		o->timeout_ms = (int)say_number(optarg, usage) * 1000;
 		break;
 	case ID_update_request:
 		o->update_type = SSL_KEY_UPDATE_REQUESTED;

@@ -14,6 +14,7 @@
  * the server: its side is closed in order and the server's stream is watched to the end.
  */
 #include "config.h"
+#include "say.h"
 #include "wire.h"
 
 #include <arpa/inet.h>
@@ -501,18 +502,6 @@ static void start_listening(struct tap *tap, const char *host, const char *port)
 	fflush(stdout);
 }
 
-static uint64_t number(const char *text)
-{
-	char *end;
-	unsigned long long value;
-
-	errno = 0;
-	value = strtoull(text, &end, 10);
-	if (errno || end == text || *end)
-		usage();
-	return value;
-}
-
 enum option_id {
 	LISTEN,
 	PORT,
@@ -561,7 +550,7 @@ static void read_options(struct tap *tap, int argc, char **argv)
 		else if (o == MARKER && wire_add_marker(&tap->markers, optarg))
 			continue;
 		else if (o >= CONNECTIONS && o <= RESUME_AFTER)
-			values[o] = number(optarg);
+			values[o] = say_number(optarg, usage);
 		else
 			usage();
 	}
