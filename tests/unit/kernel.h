@@ -138,7 +138,7 @@ struct kernel_tests {
 #define KERNEL_TESTS(tests) { (tests), sizeof(tests) / sizeof((tests)[0]) }
 
 extern const struct kernel_tests kernel_module, kernel_install, kernel_flags, kernel_short,
-	kernel_records, kernel_drain, kernel_rekey, kernel_file, kernel_ring, kernel_errors;
+	kernel_records, kernel_drain, kernel_rekey, kernel_file, kernel_push, kernel_ring, kernel_errors;
 
 #define T(name) cmocka_unit_test(name)
 

@@ -141,7 +141,7 @@ tests_unit_test_conn_SOURCES = tests/unit/test_conn.c $(machine)
 tests_unit_test_conn_LDFLAGS = $(FAKE_MALLOC)
 tests_unit_test_kernel_SOURCES = tests/unit/test_kernel.c \
 	tests/unit/kernel.c tests/unit/kernel.h tests/unit/keys.h \
-	tests/unit/kernel_drain.c tests/unit/kernel_errors.c tests/unit/kernel_file.c \
+	tests/unit/kernel_drain.c tests/unit/kernel_errors.c tests/unit/kernel_file.c tests/unit/kernel_push.c \
 	tests/unit/kernel_flags.c tests/unit/kernel_install.c tests/unit/kernel_module.c \
 	tests/unit/kernel_records.c tests/unit/kernel_rekey.c tests/unit/kernel_ring.c \
 	tests/unit/kernel_short.c tests/unit/opener.c tests/unit/opener.h

@@ -355,12 +355,12 @@ static struct answer queue_all(struct script_run *r, const struct script_op *op)
 	return a;
 }
 
-/* No larger than small ones where a write must meet a full socket, and else never below one of
- * loopback's segments, which stay unsent for ever in 6.1's kernel TLS then. The peer's stays:
- * with a window below a segment TCP sends by its probe timer only. */
+/* No larger than small ones where a write must meet a full socket, and else above and below one
+ * of loopback's segments. The peer's stays: with a window below a segment TCP sends by its probe
+ * timer only. */
 static void set_buffers(struct script_run *r, const struct script *s, const struct script_op *op)
 {
-	int size = (s->is_small ? 2048 : 131072) << op->how % 2;
+	int size = (s->is_small ? 2048 : 16384) << op->how % (s->is_small ? 2 : 5);
 
 	setsockopt(r->p.fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
 }

@@ -12,7 +12,7 @@
 /* The tests of the module come first: they unload it, and with it its counters. */
 static const struct kernel_tests *const groups[] = {
 	&kernel_module, &kernel_install, &kernel_flags, &kernel_short, &kernel_records,
-	&kernel_drain,	&kernel_rekey,	 &kernel_file,	&kernel_ring,  &kernel_errors,
+	&kernel_drain,	&kernel_rekey,	 &kernel_file,	&kernel_push,  &kernel_ring,  &kernel_errors,
 };
 
 #define GROUPS (sizeof(groups) / sizeof(groups[0]))

@@ -1,0 +1,138 @@
+/* kernel_push.c - a file in a send buffer below one segment (kmod-notes/sendfile.md). */
+#include "config.h"
+#include "support.h"
+#include "kernel.h"
+
+#include <errno.h>
+#include <linux/sockios.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sys/ioctl.h>
+#include <sys/sendfile.h>
+#include <unistd.h>
+#include "sys.h"
+
+typedef ssize_t sendfile_call(int fd, int file, off_t *offset, size_t len);
+
+static ssize_t kernels_sendfile(int fd, int file, off_t *offset, size_t len)
+{
+	ssize_t n = sendfile(fd, file, offset, len);
+
+	return n < 0 ? -errno : n;
+}
+
+/* Smaller than the 64 KiB that loopback puts in a segment. */
+static void line_below_a_segment(struct line *l, int buffer)
+{
+	line_sealed(l, LARGE);
+	assert_int_equal(setsockopt(l->fd, SOL_SOCKET, SO_SNDBUF, &buffer, sizeof(buffer)), 0);
+}
+
+static int asked(const struct line *l, unsigned long what)
+{
+	int bytes = -1;
+
+	assert_int_equal(ioctl(l->fd, what, &bytes), 0);
+	return bytes;
+}
+
+/* The socket becomes writable while the peer reads all there is. */
+static bool line_becomes_writable(struct line *l, unsigned patience_ms)
+{
+	struct pollfd pfd = {.fd = l->fd, .events = POLLOUT};
+	int64_t end = clock_ms() + patience_ms;
+
+	do {
+		line_peer_reads(l);
+		if (poll(&pfd, 1, 1) > 0)
+			return true;
+	} while (clock_ms() < end);
+	return false;
+}
+
+/* Sends the file, waiting as a caller would. False when the wait has no end, with from where on
+ * in *at. */
+static bool send_the_file(struct line *l, sendfile_call *call, int file, off_t *at,
+			  unsigned patience_ms)
+{
+	while (*at < KERNEL_BYTES) {
+		off_t before = *at;
+		ssize_t n = call(l->fd, file, at, (size_t)(KERNEL_BYTES - before));
+
+		assert_true(n > 0 || n == -EAGAIN);
+		if (n > 0)
+			line_gave(l, kernel_bytes + before, (size_t)n);
+		else if (!line_becomes_writable(l, patience_ms))
+			return false;
+		*at = n > 0 ? before + n : before;
+	}
+	return true;
+}
+
+static bool stays_unsent_for_ever(int file, int buffer)
+{
+	const int on = 1;
+	struct line l;
+	off_t at = 0;
+	bool stays;
+
+	line_below_a_segment(&l, buffer);
+	stays = !send_the_file(&l, kernels_sendfile, file, &at, MOMENT_MS);
+	if (stays) {
+		assert_int_equal(asked(&l, SIOCOUTQ), asked(&l, SIOCOUTQNSD));
+		assert_true(asked(&l, SIOCOUTQ) > 0);
+		/* What mends it, though line_open has set it already. */
+		setsockopt(l.fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+		assert_true(line_becomes_writable(&l, PATIENCE_MS));
+	}
+	line_alert(&l); /* closes a record that was left open */
+	line_finish(&l);
+	line_close(&l);
+	return stays;
+}
+
+static void file_in_a_buffer_below_a_segment_may_stay_unsent_for_ever(void **state)
+{
+	int file = temp_file(KERNEL_BYTES);
+	unsigned stays = 0;
+
+	(void)state;
+	need("ktls", has_ktls());
+	for (int buffer = 4096; buffer <= 32768; buffer *= 2)
+		stays += stays_unsent_for_ever(file, buffer);
+	behaviour("sendfile/a file, SO_SNDBUF below a segment", "%s",
+		  stays ? "EAGAIN with nothing on its way, and no wake-up" : "is sent");
+	close(file);
+}
+
+static void sendfile_of_ours_sends_what_nothing_else_will(void **state)
+{
+	const int off = 0;
+	int file = temp_file(KERNEL_BYTES);
+
+	(void)state;
+	need("ktls", has_ktls());
+	for (int buffer = 2048; buffer <= 131072; buffer *= 2) {
+		socklen_t len = sizeof(int);
+		int nodelay = -1;
+		struct line l;
+		off_t at = 0;
+
+		line_below_a_segment(&l, buffer);
+		setsockopt(l.fd, IPPROTO_TCP, TCP_NODELAY, &off, sizeof(off));
+		assert_true(send_the_file(&l, ringtls__sys_real.sendfile, file, &at, PATIENCE_MS));
+		assert_int_equal(getsockopt(l.fd, IPPROTO_TCP, TCP_NODELAY, &nodelay, &len), 0);
+		assert_int_equal(nodelay, 0); /* the caller's choice stands */
+		line_finish(&l);
+		line_close(&l);
+	}
+	close(file);
+}
+
+static const struct CMUnitTest tests[] = {
+	T(file_in_a_buffer_below_a_segment_may_stay_unsent_for_ever),
+	T(sendfile_of_ours_sends_what_nothing_else_will),
+};
+
+const struct kernel_tests kernel_push = KERNEL_TESTS(tests);
