@@ -4,6 +4,7 @@
 #include "opts.h"
 #include "probe.h"
 #include "session.h"
+#include "wipe.h"
 
 #include <errno.h>
 #include <netinet/in.h>
@@ -283,6 +284,7 @@ static void end(struct ringtls_conn *c)
 	if (!c->bios.keyed)
 		SSL_clear_options(c->ssl, c->added_options);
 	SSL_free(c->ssl);
+	ringtls__wipe_stack();
 	c->engine->connections--;
 	free(c);
 }

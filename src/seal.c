@@ -3,6 +3,7 @@
 #include "seal.h"
 
 #include "aead.h"
+#include "wipe.h"
 
 #include <endian.h>
 #include <errno.h>
@@ -220,6 +221,7 @@ void ringtls__sealer_free(struct ringtls__sealer *sealer)
 		return;
 	ringtls__aead_free(sealer->aead);
 	OPENSSL_clear_free(sealer, sizeof(*sealer));
+	ringtls__wipe_stack();
 }
 
 size_t ringtls__sealer_overhead(const struct ringtls__sealer *sealer)

@@ -4,6 +4,7 @@
  */
 #include "config.h"
 #include "session.h"
+#include "wipe.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -129,6 +130,7 @@ int ringtls__push_key_update(struct ringtls_conn *c, int type)
 	if (r != 1 && SSL_want(c->ssl) == SSL_NOTHING && !c->bios.ending && !c->bios.error)
 		c->bios.error = RINGTLS_E_TLS;
 	ringtls__take_inbox(c);
+	ringtls__wipe_stack(); /* openssl lane: a key has ended */
 	return r == 1 ? 0 : RINGTLS_E_TLS;
 }
 

@@ -11,7 +11,7 @@ from docs import BUILD, SOURCE, Failure, Skip, compile_c, main, read, run, tool
 # module: its files, and the modules whose headers it may include
 LAYERS = {
     "session": ("api.c attach.c feed.c loop.c queue.c stream.c write.c request.h session.h",
-                "conn lane engine ossl keylog probe opts"),
+                "conn lane engine ossl keylog probe opts wipe"),
     "conn": ("conn.c conn.h", "lane tx"),
     "lane": ("lane_kernel.c lane_openssl.c lane_user.c lane.h", "tx"),
     "tx": ("tx.h", "op txq seal"),
@@ -25,11 +25,12 @@ LAYERS = {
     "keylog": ("keylog.c keylog.h", "secret"),
     "secret": ("secret.c secret.h", "seal"),
     "pool": ("pool.c pool.h", ""),
-    "seal": ("seal.c seal.h", "aead"),
+    "seal": ("seal.c seal.h", "aead wipe"),
     "aead": ("aead.c aead.h", ""),
     "opts": ("opts.c opts.h", ""),
     "error": ("error.c", ""),
     "sys": ("sys.c sys.h", ""),
+    "wipe": ("wipe.c wipe.h", ""),
 }
 
 # Who may name a library or another part of the world; everybody else must not.
