@@ -64,7 +64,8 @@ static uint32_t why(const struct ringtls_conn *c, int *ret_errno)
 		return RINGTLS_REASON_INSTALL;
 	}
 	/* Where the kernel lane was not wanted, nothing but the key stands in the way. */
-	if (c->bios.keyed || (reason && reason != RINGTLS_REASON_CHEAPER))
+	if (c->bios.keyed || (reason && reason != RINGTLS_REASON_CHEAPER &&
+			      reason != RINGTLS_REASON_PROMOTION))
 		return reason;
 	if (!c->bios.refused)
 		return why_not_offered(c);

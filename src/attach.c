@@ -92,11 +92,14 @@ static uint32_t why_not_kernel(struct ringtls_conn *c, int tcp)
 	if (c->asked == RINGTLS_LANE_USER)
 		return RINGTLS_REASON_ASKED;
 	reason = no_kernel(c, tcp);
+	if (reason || c->asked == RINGTLS_LANE_KERNEL)
+		return reason;
+	if (c->promote_after)
+		return RINGTLS_REASON_PROMOTION;
 	/* Measured: doc/performance.md. */
-	if (!reason && c->asked == RINGTLS_LANE_AUTO &&
-	    !(c->engine->opts.flags & RINGTLS_ENGINE_PREFER_KERNEL))
-		reason = RINGTLS_REASON_CHEAPER;
-	return reason;
+	if (!(c->engine->opts.flags & RINGTLS_ENGINE_PREFER_KERNEL))
+		return RINGTLS_REASON_CHEAPER;
+	return RINGTLS_REASON_NONE;
 }
 
 /* Sets what the BIO may take and what becomes of it, before OpenSSL offers a key. */
@@ -110,6 +113,7 @@ static int choose(struct ringtls_conn *c, uint32_t reneg, int tcp)
 	c->reason = why_not_kernel(c, tcp);
 	if (c->reason && c->asked == RINGTLS_LANE_KERNEL)
 		return RINGTLS_E_LANE;
+	c->tx.keeps_key = c->reason == RINGTLS_REASON_PROMOTION;
 	if (c->reason)
 		seal_ourselves(c);
 	else
@@ -228,27 +232,45 @@ static void set_options(struct ringtls_conn *c, uint32_t reneg)
 	SSL_set_options(c->ssl, options);
 }
 
+/* With the engine's where the caller leaves the choice. 0 or -EINVAL. */
+static int take_opts(struct ringtls_conn_opts *ret, const struct ringtls_conn_opts *opts,
+		     const struct ringtls_engine *e, int fd)
+{
+	int r = ringtls__opts_take(ret, sizeof(*ret), opts, opts ? opts->size : 0);
+
+	if (r < 0)
+		return r;
+	if (ret->lane > RINGTLS_LANE_OPENSSL || ret->renegotiation > RINGTLS_RENEG_SERVE ||
+	    (ret->fixed_file && (!e->opts.ring || fd == -1)))
+		return -EINVAL;
+	if (!ret->lane)
+		ret->lane = e->opts.lane;
+	if (!ret->renegotiation)
+		ret->renegotiation = e->opts.renegotiation;
+	if (ret->lane) /* a named lane becomes no other */
+		return ret->promote_after ? -EINVAL : 0;
+	if (!ret->promote_after)
+		ret->promote_after = e->opts.promote_after;
+	return 0;
+}
+
 int ringtls_conn_new(struct ringtls_conn **ret_conn, struct ringtls_engine *e, struct ssl_st *ssl,
 		     int fd, const struct ringtls_conn_opts *opts)
 {
 	struct ringtls_conn_opts o;
 	struct ringtls_conn *c;
-	int r = ringtls__opts_take(&o, sizeof(o), opts, opts ? opts->size : 0);
+	int r = take_opts(&o, opts, e, fd);
 
 	if (r < 0)
 		return r;
-	if (o.lane > RINGTLS_LANE_OPENSSL || o.renegotiation > RINGTLS_RENEG_SERVE ||
-	    (o.fixed_file && (!e->opts.ring || fd == -1)))
-		return -EINVAL;
 	c = calloc(1, sizeof(*c));
 	if (!c)
 		return -ENOMEM;
 	c->engine = e;
 	c->ssl = ssl;
 	c->fd = fd;
-	c->asked = o.lane ? o.lane : e->opts.lane;
-	if (!o.renegotiation)
-		o.renegotiation = e->opts.renegotiation;
+	c->asked = o.lane;
+	c->promote_after = o.promote_after;
 	r = attach(c, o.renegotiation);
 	if (r < 0) {
 		free(c);

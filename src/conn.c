@@ -7,9 +7,9 @@
  *
  *                      key, user lane
  *            CLEAR ------------------------> USER <-----+ next key
- *              |                            ^ ^ | \_____|
- *              | key, kernel lane   refused | | |
- *              v                            | | |
+ *              |               promoted   / ^ ^ | \_____|
+ *              | key, kernel lane  ______/  | | |
+ *              v                  v refused | | |
  *             ULP --------------------------+ | |
  *              | done                         | |
  *              v                      refused | |
@@ -33,13 +33,15 @@
  * What holds in each state:
  *   CLEAR        the socket is plain; only WIRE leaves.
  *   ULP, KEY     the head is the KEYS that are being installed; everything
- *                before it was taken by TCP, nothing behind it has left.
+ *                before it was taken by TCP, nothing behind it has left. Where
+ *                is_promoting, the sealer has the key as well, and seals nothing.
  *   KERNEL       TLS_TX was confirmed in this epoch; nothing but plaintext ops
  *                (SEND, RECORD, SENDFILE) leaves; the key is erased from here.
  *   COUNT        as KERNEL; the number of records is asked for.
  *   REKEY        the head is KEYS; the KeyUpdate was taken by the kernel. A
  *                refusal can't be mended: the peer expects the new key.
- *   USER         the sealer owns the sequence number; the kernel has no key.
+ *   USER         the sealer owns the sequence number; the kernel has no key. A copy of
+ *                the sealer's key is kept where the connection may be promoted.
  *   DRAIN*       the queue is empty, and stays so.
  *   CLOSED       as DRAIN, and TCP has every record.
  *   FAILED       error says why; what is queued is never sent.
@@ -63,6 +65,7 @@
 enum event {
 	EV_KEY_KERNEL, /* KEYS reached the head: for the kernel */
 	EV_KEY_USER,   /* KEYS reached the head: for the sealer */
+	EV_PROMOTE,    /* KEYS reached the head: the sealer's own, for the kernel */
 	EV_CLOSE,      /* CLOSE reached the head */
 	EV_DONE,
 	EV_REFUSED, /* DRAIN: not yet */
@@ -123,6 +126,7 @@ static const struct transition {
 	{ S(REKEY), EV_DONE, S(KERNEL), rekeyed, "done" },
 	{ S(REKEY), EV_REFUSED, S(FAILED), rekey_refused, "refused" },
 	{ S(USER), EV_KEY_USER, S(USER), start_sealer, "next key" },
+	{ S(USER), EV_PROMOTE, S(ULP), NULL, "promoted" },
 	{ S(USER), EV_CLOSE, S(CLOSED), finish, "close" },
 	{ S(DRAIN), EV_DONE, S(CLOSED), finish, "all in TCP" },
 	{ S(DRAIN), EV_REFUSED, S(DRAIN_WAIT), NULL, "not yet" },
@@ -156,6 +160,13 @@ static void event(struct ringtls__tx *tx, enum event ev, const struct ringtls__o
 
 /* ---- What each state asks for ------------------------------------------ */
 
+static enum event event_of_key(const struct ringtls__tx *tx)
+{
+	if (tx->is_promoting)
+		return EV_PROMOTE;
+	return tx->want_kernel ? EV_KEY_KERNEL : EV_KEY_USER;
+}
+
 static int asked_flow(struct ringtls__tx *tx, struct ringtls__op *op)
 {
 	const struct ringtls__item *head = tx->q.head;
@@ -164,7 +175,7 @@ static int asked_flow(struct ringtls__tx *tx, struct ringtls__op *op)
 	int r;
 
 	if (head && !sealed && head->kind == RINGTLS__ITEM_KEYS) {
-		event(tx, tx->want_kernel ? EV_KEY_KERNEL : EV_KEY_USER, NULL);
+		event(tx, event_of_key(tx), NULL);
 		return MOVED;
 	}
 	if (head && !sealed && head->kind == RINGTLS__ITEM_CLOSE) {
@@ -276,7 +287,9 @@ static int start_sealer(struct ringtls__tx *tx, const struct ringtls__op *op)
 	tx->sealer = sealer;
 	tx->first_sealed = ringtls__key_seq(key);
 	start_count(tx, key);
-	ringtls__txq_pop(&tx->q); /* the key has one owner now */
+	if (tx->keeps_key)
+		tx->kept = *key;
+	ringtls__txq_pop(&tx->q); /* the key has one owner now, or the two that tx.h names */
 	return 0;
 }
 
@@ -284,6 +297,11 @@ static int start_sealer(struct ringtls__tx *tx, const struct ringtls__op *op)
 static int fall_back(struct ringtls__tx *tx, const struct ringtls__op *op)
 {
 	tx->install_error = (int)op->res;
+	if (tx->is_promoting) { /* the sealer has it still */
+		tx->is_promoting = false;
+		ringtls__txq_pop(&tx->q);
+		return 0;
+	}
 	if (!tx->may_fall_back)
 		return RINGTLS_E_LANE;
 	tx->want_kernel = false;
@@ -305,10 +323,27 @@ static void new_epoch(struct ringtls__tx *tx)
 	ringtls__txq_pop(&tx->q);
 }
 
+/* The epoch is the sealer's: it goes on, and what was sealed with its key counts. */
+static void take_from_sealer(struct ringtls__tx *tx)
+{
+	uint64_t sealed = ringtls__sealer_seq(tx->sealer) - tx->first_sealed;
+
+	assert(ringtls__sealer_seq(tx->sealer) == tx->first_record); /* invariant 4 */
+	tx->records_before += sealed;
+	tx->sealed_before = tx->records_bound = sealed;
+	tx->epochs--;
+	ringtls__sealer_free(tx->sealer);
+	tx->sealer = NULL;
+	tx->is_promoting = false;
+	tx->want_kernel = true; /* the next key, too */
+}
+
 static int installed(struct ringtls__tx *tx, const struct ringtls__op *op)
 {
 	tx->tcp_base = op->tcp_bytes;
 	new_epoch(tx);
+	if (tx->is_promoting)
+		take_from_sealer(tx);
 	return 0;
 }
 
@@ -362,9 +397,34 @@ void ringtls__tx_adopt(struct ringtls__tx *tx, const struct ringtls__key *shape,
 	enter(tx, RINGTLS__TX_KERNEL);
 }
 
+bool ringtls__tx_may_promote(const struct ringtls__tx *tx)
+{
+	return tx->keeps_key && tx->state == RINGTLS__TX_USER && !tx->in_flight && !tx->out.bytes &&
+	       !ringtls__txq_has_key(&tx->q);
+}
+
+int ringtls__tx_promote(struct ringtls__tx *tx)
+{
+	int r;
+
+	assert(ringtls__tx_may_promote(tx));
+	ringtls__key_move_on(&tx->kept, ringtls__sealer_seq(tx->sealer));
+	r = ringtls__txq_key_first(&tx->q, &tx->kept);
+	ringtls__tx_stay(tx);
+	tx->is_promoting = r >= 0;
+	return r;
+}
+
+void ringtls__tx_stay(struct ringtls__tx *tx)
+{
+	tx->keeps_key = false;
+	ringtls__key_wipe(&tx->kept);
+}
+
 void ringtls__tx_fini(struct ringtls__tx *tx)
 {
 	assert(!tx->in_flight);
+	ringtls__tx_stay(tx);
 	ringtls__txq_fini(&tx->q);
 	ringtls__pool_put(tx->q.pool, tx->out.bytes);
 	tx->out.bytes = NULL;
@@ -380,6 +440,7 @@ void ringtls__tx_fail(struct ringtls__tx *tx, int error)
 	tx->error = error;
 	enter(tx, RINGTLS__TX_FAILED);
 	/* Nothing more is sent, so nothing need be kept: keys least of all. */
+	ringtls__tx_stay(tx);
 	ringtls__txq_fini(&tx->q);
 	ringtls__sealer_free(tx->sealer);
 	tx->sealer = NULL;

@@ -28,6 +28,18 @@ void ringtls__tx_complete(struct ringtls__tx *tx, const struct ringtls__op *op);
  * key, the openssl lane's are counted by its writer. 0: no limit. */
 uint64_t ringtls__record_limit(uint16_t cipher_type, uint64_t max_records);
 
+/*
+ * In the user lane, with keeps_key set before the first key, nothing sealed and unsent and no
+ * key in the queue: the kernel is asked to go on with the sealer's key, from its next record.
+ * What it refuses goes on in the user lane. 0, or -ENOMEM and nothing was done; either way
+ * there is no second time.
+ */
+int ringtls__tx_promote(struct ringtls__tx *tx);
+bool ringtls__tx_may_promote(const struct ringtls__tx *tx);
+
+/* It will not be promoted: the key that was kept for that is erased. */
+void ringtls__tx_stay(struct ringtls__tx *tx);
+
 /* Fails the transmit side, if it has not failed already. */
 void ringtls__tx_fail(struct ringtls__tx *tx, int error);
 

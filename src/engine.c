@@ -300,7 +300,8 @@ static int check_opts(const struct ringtls_engine_opts *opts)
 {
 	if (opts->backend > RINGTLS_BACKEND_CALLER || opts->lane > RINGTLS_LANE_OPENSSL ||
 	    opts->renegotiation > RINGTLS_RENEG_SERVE ||
-	    (opts->flags & ~(RINGTLS_ENGINE_LAZY_WAITS | RINGTLS_ENGINE_PREFER_KERNEL)) || opts->entries > 32768)
+	    (opts->flags & ~(RINGTLS_ENGINE_LAZY_WAITS | RINGTLS_ENGINE_PREFER_KERNEL)) ||
+	    opts->entries > 32768 || (opts->promote_after && opts->lane))
 		return -EINVAL;
 	return (opts->ring != NULL) == (opts->backend == RINGTLS_BACKEND_CALLER) ? 0 : -EINVAL;
 }

@@ -165,6 +165,18 @@ uint64_t ringtls__key_seq(const struct ringtls__key *key)
 	return cipher ? get_u64((const uint8_t *)&key->u + cipher->rec_seq) : 0;
 }
 
+void ringtls__key_move_on(struct ringtls__key *key, uint64_t seq)
+{
+	const struct cipher *cipher = find_cipher(&key->u.info);
+	uint8_t *raw = (uint8_t *)&key->u;
+
+	if (!cipher)
+		return;
+	if (is_explicit(key, cipher))
+		put_u64(raw + cipher->iv, get_u64(raw + cipher->iv) + seq - ringtls__key_seq(key));
+	put_u64(raw + cipher->rec_seq, seq);
+}
+
 size_t ringtls__key_overhead(const struct ringtls__key *key)
 {
 	const struct cipher *cipher = find_cipher(&key->u.info);

@@ -42,6 +42,10 @@ void ringtls__key_wipe(struct ringtls__key *key);
 /* Number of the next record; 0 for a key that was wiped. */
 uint64_t ringtls__key_seq(const struct ringtls__key *key);
 
+/* Sets that number, to what a sealer made of the key would have now: where nonces are carried
+ * in records (TLS 1.2 GCM and CCM) the iv counts along. */
+void ringtls__key_move_on(struct ringtls__key *key, uint64_t seq);
+
 /* Bytes that a record is longer than its plaintext, header included; 0 as above. */
 size_t ringtls__key_overhead(const struct ringtls__key *key);
 

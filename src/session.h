@@ -66,6 +66,7 @@ struct ringtls_conn {
 
 	uint32_t asked;    /* enum ringtls_lane */
 	uint32_t reason;   /* why not the kernel lane, as far as known before the handshake */
+	uint64_t promote_after; /* bytes; 0: not, or not any more */
 	int reason_errno;
 	uint32_t lane;     /* the lane it is or was in; AUTO before the handshake */
 	uint64_t added_options; /* SSL_OP_* that the SSL did not have before */
@@ -91,6 +92,9 @@ struct ringtls_conn {
 };
 
 typedef int ringtls__ssl_call(struct ringtls_conn *c, void *arg);
+
+/* promote.c: from the user lane into the kernel, if that is due and can be. */
+void ringtls__promote(struct ringtls_conn *c);
 
 /* queue.c: requests, which outlive the calls that made them. */
 

@@ -280,8 +280,11 @@ static int run(struct ringtls_conn *c, bool *waits)
 /* 0: go on; IDLE: nothing is left; -EAGAIN, or the error of the transmit side. */
 static int step(struct ringtls_conn *c, bool *waits)
 {
-	int r = ringtls__tx_next(&c->tx, c->op);
+	int r;
 
+	if (c->tx.keeps_key)
+		ringtls__promote(c);
+	r = ringtls__tx_next(&c->tx, c->op);
 	note_lane(c);
 	if (r > 0)
 		r = run(c, waits);

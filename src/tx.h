@@ -69,6 +69,9 @@ struct ringtls__tx {
 	/* The user lane's. */
 	struct ringtls__sealer *sealer;
 	uint64_t first_sealed; /* number of the sealer's first record */
+	bool keeps_key;	       /* it may be promoted: the kernel may get the sealer's key */
+	struct ringtls__key kept;
+	bool is_promoting; /* it is at the head of the queue */
 	struct ringtls__out out;
 
 	int close_error;   /* what a clean close is reported as: 0, or RINGTLS_E_REKEY */

@@ -115,14 +115,35 @@ int ringtls__txq_copy(struct ringtls__txq *q, enum ringtls__item_kind kind, uint
 	return 0;
 }
 
-int ringtls__txq_key(struct ringtls__txq *q, const struct ringtls__key *key)
+static struct ringtls__item *new_key(struct ringtls__txq *q, const struct ringtls__key *key)
 {
 	struct ringtls__item *item = new_item(q, RINGTLS__ITEM_KEYS, sizeof(*key));
 
+	if (item)
+		memcpy(payload(item), key, sizeof(*key));
+	return item;
+}
+
+int ringtls__txq_key(struct ringtls__txq *q, const struct ringtls__key *key)
+{
+	struct ringtls__item *item = new_key(q, key);
+
 	if (!item)
 		return -ENOMEM;
-	memcpy(payload(item), key, sizeof(*key));
 	ringtls__txq_push(q, item);
+	return 0;
+}
+
+int ringtls__txq_key_first(struct ringtls__txq *q, const struct ringtls__key *key)
+{
+	struct ringtls__item *item = new_key(q, key);
+
+	if (!item)
+		return -ENOMEM;
+	item->next = q->head;
+	q->head = item;
+	if (!item->next)
+		q->tail = &item->next;
 	return 0;
 }
 

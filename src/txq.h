@@ -68,6 +68,7 @@ void ringtls__txq_push(struct ringtls__txq *q, struct ringtls__item *item);
 int ringtls__txq_copy(struct ringtls__txq *q, enum ringtls__item_kind kind, uint8_t record_type,
 		      const void *bytes, size_t len, size_t expect);
 int ringtls__txq_key(struct ringtls__txq *q, const struct ringtls__key *key);
+int ringtls__txq_key_first(struct ringtls__txq *q, const struct ringtls__key *key); /* before all */
 int ringtls__txq_close(struct ringtls__txq *q);
 
 /*

@@ -62,7 +62,8 @@ RINGTLS_API const char *ringtls_version(void);
 /* Who protects the records. A lane that was named never becomes another. */
 enum ringtls_lane {
 	RINGTLS_LANE_AUTO,    /* the one that costs least, of those that can be had: the user
-			       * lane, else openssl; see RINGTLS_ENGINE_PREFER_KERNEL */
+			       * lane, else openssl; see RINGTLS_ENGINE_PREFER_KERNEL, and
+			       * promote_after */
 	RINGTLS_LANE_KERNEL,  /* the kernel's TLS */
 	RINGTLS_LANE_USER,    /* ringtls, with libcrypto's AEAD */
 	RINGTLS_LANE_OPENSSL, /* SSL_write; ringtls gathers its records */
@@ -115,7 +116,11 @@ enum ringtls_reneg {
 	X(URING_LIMIT, "io_uring-limit", "io_uring met a limit on memory or descriptors")         \
 	X(URING_OLD, "io_uring-old", "the kernel's io_uring lacks an operation ringtls needs")    \
 	X(CHEAPER, "user-lane-cheaper",                                                           \
-	  "the kernel lane can be had, and costs more; name it, or prefer it, to have it")
+	  "the kernel lane can be had, and costs more; name it, or prefer it, to have it")         \
+	X(PROMOTION, "promotion",                                                                 \
+	  "the connection has not sent the bytes yet after which it goes into the kernel")        \
+	X(NO_REKEY, "no-kernel-rekey",                                                            \
+	  "the kernel can't renew keys, and this connection has renewed one")
 
 enum ringtls_reason {
 #define RINGTLS_REASON_ENUM(name, code, text) RINGTLS_REASON_##name,
@@ -145,6 +150,7 @@ struct ringtls_engine_opts {
 	uint32_t entries;       /* submission queue entries; 0 means 256 */
 	uint32_t tag;           /* CALLER: the upper half of user_data of all our entries */
 	struct io_uring *ring;  /* CALLER: the ring, borrowed until ringtls_engine_free */
+	uint64_t promote_after; /* for connections that don't say: see ringtls_conn_opts */
 };
 
 struct ringtls_engine_info {
@@ -267,6 +273,11 @@ struct ringtls_conn_opts {
 	uint32_t max_requests;  /* queued at the same time; 0 means 256 */
 	uint32_t fixed_file;    /* on a ring of the caller's: the place of fd among the ring's
 				 * registered files, plus 1; 0: it is in none */
+	uint64_t promote_after; /* AUTO: in the user lane until so many application bytes are
+				 * sent, then in the kernel lane, if it can be had, with the same
+				 * key; 0: the engine's, and there: it stays where it began. With a
+				 * named lane -EINVAL. A kernel without rekey then ends the
+				 * connection at a KeyUpdate, as in the kernel lane */
 };
 
 struct ringtls_conn_info {

@@ -4,6 +4,7 @@
 
 #include <argp.h>
 #include <arpa/inet.h>
+#include <errno.h>
 #include <pwd.h>
 #include <sched.h>
 #include <stdlib.h>
@@ -28,6 +29,7 @@ enum option_key {
 	OPT_CIPHERS,
 	OPT_RENEGOTIATION,
 	OPT_PREFER_KERNEL,
+	OPT_PROMOTE_AFTER,
 	OPT_STATS,
 	OPT_USER,
 	OPT_SANDBOX,
@@ -45,6 +47,8 @@ static const struct argp_option option_list[] = {
 	  "who protects the records: auto, kernel, user or openssl (default: auto)", 0 },
 	{ "prefer-kernel", OPT_PREFER_KERNEL, NULL, 0,
 	  "the lane auto takes the kernel's TLS where that can be had", 0 },
+	{ "promote-after", OPT_PROMOTE_AFTER, "BYTES", 0,
+	  "the lane auto takes it when a connection has sent so many bytes", 0 },
 	{ "engine", OPT_ENGINE, "ENGINE", 0,
 	  "how they reach the kernel: auto, uring or syscalls (default: auto)", 0 },
 	{ "threads", OPT_THREADS, "N", 0, "threads (default: one per core)", 0 },
@@ -129,6 +133,19 @@ static void parse_user(struct argp_state *state, const char *name, struct serve_
 	options->gid = user->pw_gid;
 }
 
+static void parse_promote_after(struct argp_state *state, const char *text,
+				struct serve_options *options)
+{
+	unsigned long long n;
+	char *end;
+
+	errno = 0;
+	n = strtoull(text, &end, 10);
+	if (*text < '0' || *text > '9' || *end || errno || !n)
+		argp_error(state, "--promote-after must be a number of bytes, not %s", text);
+	options->promote_after = n;
+}
+
 static void parse_sandbox(struct argp_state *state, const char *text, struct serve_options *options)
 {
 	if (!strcmp(text, "auto"))
@@ -145,6 +162,8 @@ static error_t finish(struct argp_state *state, const struct serve_options *opti
 {
 	if (!options->cert != !options->key)
 		argp_error(state, "--cert and --key are given together");
+	if (options->promote_after && options->lane != RINGTLS_LANE_AUTO)
+		argp_error(state, "with --promote-after the lane must be auto");
 	/* Else every single connection would be refused. */
 	if (options->renegotiation == RINGTLS_RENEG_SERVE &&
 	    (options->lane == RINGTLS_LANE_KERNEL || options->lane == RINGTLS_LANE_USER))
@@ -165,6 +184,9 @@ static error_t parse_more(int key, char *arg, struct argp_state *state)
 		return 0;
 	case OPT_PREFER_KERNEL:
 		options->prefer_kernel = true;
+		return 0;
+	case OPT_PROMOTE_AFTER:
+		parse_promote_after(state, arg, options);
 		return 0;
 	case OPT_STATS:
 		options->stats = true;

@@ -25,6 +25,7 @@ struct serve_options {
 	int tls;                /* TLS1_2_VERSION, TLS1_3_VERSION, or 0 for both */
 	unsigned threads;
 	bool prefer_kernel; /* lane auto takes the kernel lane where that can be had */
+	uint64_t promote_after; /* or when a connection has sent so many bytes; 0: not */
 	bool stats;
 	bool change_user; /* to this one, when the socket is bound and the key is read */
 	uid_t uid;

@@ -324,6 +324,7 @@ static struct ringtls_engine_opts engine_opts(const struct serve_options *option
 		.backend = options->backend,
 		.lane = options->lane,
 		.renegotiation = options->renegotiation,
+		.promote_after = options->promote_after,
 		.flags = RINGTLS_ENGINE_LAZY_WAITS |
 			 (options->prefer_kernel ? RINGTLS_ENGINE_PREFER_KERNEL : 0),
 	};

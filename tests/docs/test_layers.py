@@ -10,7 +10,8 @@ from docs import BUILD, SOURCE, Failure, Skip, compile_c, main, read, run, tool
 
 # module: its files, and the modules whose headers it may include
 LAYERS = {
-    "session": ("api.c attach.c feed.c loop.c queue.c stream.c write.c request.h session.h",
+    "session": ("api.c attach.c feed.c loop.c promote.c queue.c stream.c write.c request.h "
+                "session.h",
                 "conn lane engine ossl keylog probe opts wipe"),
     "conn": ("conn.c conn.h", "lane tx"),
     "lane": ("lane_kernel.c lane_openssl.c lane_user.c lane.h", "tx"),

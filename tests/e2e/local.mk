@@ -9,6 +9,7 @@ e2e_tests = \
 	tests/e2e/test_soak.py \
 	tests/e2e/test_denied.py \
 	tests/e2e/test_open.py \
+	tests/e2e/test_promote.py \
 	tests/e2e/test_calls.py \
 	tests/e2e/test_peers.py \
 	tests/e2e/test_peers_later.py

@@ -292,7 +292,12 @@ static long shake_hands(struct fault_run *r, void *arg)
 
 void run_attach(struct fault_run *r)
 {
-	struct ringtls_conn_opts co = { .size = sizeof(co), .lane = r->way.lane, .user = &r->p };
+	struct ringtls_conn_opts co = {
+		.size = sizeof(co),
+		.lane = r->way.lane,
+		.promote_after = r->flags & FAULT_PROMOTES ? FAULT_PROMOTE_AFTER : 0,
+		.user = &r->p,
+	};
 	struct ringtls_conn *conn = NULL;
 	int res = ringtls_conn_new(&conn, r->p.engine, r->p.ours, r->p.fd, &co);
 
@@ -364,6 +369,8 @@ void run_open(struct fault_run *r, const struct fault_way *way, unsigned flags,
 {
 	memset(r, 0, sizeof(*r));
 	r->way = *way;
+	if (flags & FAULT_PROMOTES)
+		r->way.lane = RINGTLS_LANE_AUTO;
 	r->flags = flags;
 	r->fault = fault;
 	r->p.fd = r->p.peer_fd = -1;

@@ -37,6 +37,9 @@ extern const struct fault_way faults_ways[];
 #define FAULT_WITHOUT_END 256u /* nobody tells how much of a file there seemed to be */
 #define FAULT_IS_SLOW	  512u /* of the short set only the waits */
 #define FAULT_REKEYS	  1024u /* the kernel lane takes a second key in it */
+#define FAULT_PROMOTES	  2048u /* the kernel lane is had on the way: */
+
+#define FAULT_PROMOTE_AFTER 40000
 
 struct fault_run {
 	struct pair p;

@@ -22,6 +22,9 @@ unit_tests = \
 	tests/unit/test_pool \
 	tests/unit/test_probe \
 	tests/unit/test_probe_tool \
+	tests/unit/test_promote \
+	tests/unit/test_promote_ktls \
+	tests/unit/test_promote_old_ktls \
 	tests/unit/test_queue \
 	tests/unit/test_queue_ktls \
 	tests/unit/test_reasons \
@@ -44,6 +47,7 @@ unit_tests = \
 	tests/unit/test_stream_ktls \
 	tests/unit/test_sys \
 	tests/unit/test_threads \
+	tests/unit/test_tx_promote \
 	tests/unit/test_txq \
 	tests/unit/test_uring \
 	tests/unit/test_walk \
@@ -64,6 +68,8 @@ lab_outside = \
 	tests/unit/test_lanes \
 	tests/unit/test_opts \
 	tests/unit/test_pool \
+	tests/unit/test_promote_ktls \
+	tests/unit/test_promote_old_ktls \
 	tests/unit/test_rekey_ktls \
 	tests/unit/test_rekey_old_ktls \
 	tests/unit/test_reneg_ktls \
@@ -73,6 +79,7 @@ lab_outside = \
 	tests/unit/test_serve_http \
 	tests/unit/test_states \
 	tests/unit/test_stream_ktls \
+	tests/unit/test_tx_promote \
 	tests/unit/test_txq \
 	tests/unit/test_walk \
 	tests/unit/test_wants_ktls
@@ -145,6 +152,8 @@ tests_unit_test_kernel_SOURCES = tests/unit/test_kernel.c \
 	tests/unit/kernel_flags.c tests/unit/kernel_install.c tests/unit/kernel_module.c \
 	tests/unit/kernel_records.c tests/unit/kernel_rekey.c tests/unit/kernel_ring.c \
 	tests/unit/kernel_short.c tests/unit/opener.c tests/unit/opener.h
+tests_unit_test_tx_promote_SOURCES = tests/unit/test_tx_promote.c $(machine)
+tests_unit_test_tx_promote_LDFLAGS = $(FAKE_MALLOC)
 tests_unit_test_lanes_SOURCES = tests/unit/test_lanes.c $(machine)
 tests_unit_test_lanes_LDFLAGS = $(FAKE_MALLOC)
 walk = tests/unit/walk.c tests/unit/walk.h $(machine)
@@ -159,6 +168,11 @@ tests_unit_test_seal_evp_SOURCES = tests/unit/test_seal.c tests/unit/seal_evp.c
 tests_unit_test_adopt_SOURCES = tests/unit/test_adopt.c $(pair)
 tests_unit_test_bio_SOURCES = tests/unit/test_bio.c $(pair)
 tests_unit_test_detach_SOURCES = tests/unit/test_detach.c $(pair)
+tests_unit_test_promote_SOURCES = tests/unit/test_promote.c $(pair)
+tests_unit_test_promote_ktls_SOURCES = tests/unit/test_promote.c $(over_ktls)
+tests_unit_test_promote_ktls_LDFLAGS = $(OVER_KTLS)
+tests_unit_test_promote_old_ktls_SOURCES = tests/unit/test_promote.c tests/unit/old_ktls.c $(over_ktls)
+tests_unit_test_promote_old_ktls_LDFLAGS = $(OVER_KTLS)
 tests_unit_test_early_SOURCES = tests/unit/test_early.c $(pair)
 tests_unit_test_erase_SOURCES = tests/unit/test_erase.c tests/unit/memory.c tests/unit/memory.h \
 	tests/unit/side.c tests/unit/side.h $(pair)

@@ -126,6 +126,7 @@ static void open_conn(struct pair *p)
 					.lane = p->opts.lane,
 					.renegotiation = p->opts.renegotiation,
 					.max_records = p->opts.max_records,
+					.promote_after = p->opts.promote_after,
 					.fixed_file = p->opts.fixed_file,
 					.user = p };
 

@@ -22,6 +22,7 @@ struct pair_opts {
 	uint32_t flags;       /* of the engine */
 	uint32_t renegotiation;
 	uint64_t max_records;
+	uint64_t promote_after;
 	bool is_unprepared; /* without ringtls_ctx_prepare */
 	struct io_uring *ring; /* the test's own, for RINGTLS_BACKEND_CALLER */
 	uint32_t tag;

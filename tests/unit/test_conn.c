@@ -35,6 +35,14 @@ static void key_for_us(void)
 	expect_idle();
 }
 
+static void promoted(void)
+{
+	tx.keeps_key = true; /* as from the start */
+	tx.kept = last_key;
+	assert_int_equal(ringtls__tx_promote(&tx), 0);
+	assert_int_equal(ringtls__tx_next(&tx, &op), 1);
+}
+
 static void close_it(void)
 {
 	put_close();
@@ -75,6 +83,7 @@ static const struct edge edges[] = {
 	E(REKEY, KERNEL, "done", done),
 	E(REKEY, FAILED, "refused", refused),
 	E(USER, USER, "next key", key_for_us),
+	E(USER, ULP, "promoted", promoted),
 	E(USER, CLOSED, "close", close_it),
 	E(DRAIN, CLOSED, "all in TCP", done),
 	E(DRAIN, DRAIN_WAIT, "not yet", not_yet),

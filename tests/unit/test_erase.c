@@ -56,7 +56,8 @@ static void tell(int control)
 static void child_opens(struct pair *p, const struct pair_opts *opts, int fd)
 {
 	struct ringtls_engine_opts eo = { .size = sizeof(eo), .backend = opts->backend };
-	struct ringtls_conn_opts co = { .size = sizeof(co), .lane = opts->lane };
+	struct ringtls_conn_opts co = { .size = sizeof(co), .lane = opts->lane,
+					.promote_after = opts->promote_after };
 
 	p->opts = *opts;
 	p->fd = fd;
@@ -378,6 +379,9 @@ static bool must_be_gone(const struct subject *s, enum phase phase, size_t i)
 {
 	const char *name = s->needles[i].name;
 
+	/* Promoted, it is the kernel's alone. */
+	if (phase == ALIVE && s->opts.promote_after && !s->opts.is_stock && !strcmp(name, "write key"))
+		return true;
 	if (phase == ALIVE)
 		return strstr(name, "handshake") != NULL;
 	if (phase == UPDATED)
@@ -423,11 +427,16 @@ static void must_be_there(const struct subject *s, enum phase phase, const char 
 		fail_msg("the %s is not in the memory, %s", name, phase_names[phase]);
 }
 
+static bool is_kernels(const struct pair_opts *o)
+{
+	return o->lane == RINGTLS_LANE_KERNEL || o->promote_after;
+}
+
 /* What the connection lives on is in its memory: else the search finds nothing. In the kernel
  * lane the key itself is nobody's but the kernel's, from OpenSSL 3.2 on. */
 static void check_search(const struct subject *s)
 {
-	bool has_key = s->opts.is_stock || s->opts.lane != RINGTLS_LANE_KERNEL;
+	bool has_key = s->opts.is_stock || !is_kernels(&s->opts);
 
 	if (has_key)
 		must_be_there(s, ALIVE, "write key");
@@ -482,19 +491,21 @@ static void run_as(struct subject *s, const struct pair_opts *opts, bool update)
 #endif
 
 /* Every engine of a lane, in both roles, against the same on OpenSSL alone. */
-static void lane_leaves_no_more(uint32_t lane, int version, const char *cipher)
+static void leaves_no_more(struct pair_opts opts, int version, const char *cipher)
 {
 	static const uint32_t backends[] = { RINGTLS_BACKEND_SYSCALLS, RINGTLS_BACKEND_AUTO };
-	struct pair_opts opts = { .version = version, .cipher = cipher };
 	static struct subject stock, ours;
 	unsigned wrong = 0;
 
-	opts.lane = lane;
+	opts.version = version;
+	opts.cipher = cipher;
 	need("memory without a sanitizer", !HAS_SANITIZER);
 	pair_need(&opts);
+	if (is_kernels(&opts))
+		need("ktls", !ringtls__probe_get()->ulp);
 	for (int client = 0; client < 2; client++) {
 		bool update = version != TLS1_2_VERSION &&
-			      (lane != RINGTLS_LANE_KERNEL || !ringtls__probe_get()->rekey);
+			      (!is_kernels(&opts) || !ringtls__probe_get()->rekey);
 
 		opts.is_client = client;
 		opts.is_stock = true;
@@ -511,36 +522,37 @@ static void lane_leaves_no_more(uint32_t lane, int version, const char *cipher)
 	assert_int_equal(wrong, 0);
 }
 
-#define LANE_TESTS(name, LANE)                                                                      \
+#define LANE_TESTS(name, how)                                                                      \
 	static void name##_lane_tls13_aes128(void **state)                                          \
 	{                                                                                           \
 		(void)state;                                                                        \
-		lane_leaves_no_more(LANE, TLS1_3_VERSION, "TLS_AES_128_GCM_SHA256");                \
+		leaves_no_more((struct pair_opts){ how }, TLS1_3_VERSION, "TLS_AES_128_GCM_SHA256"); \
 	}                                                                                           \
 	static void name##_lane_tls13_aes256(void **state)                                          \
 	{                                                                                           \
 		(void)state;                                                                        \
-		lane_leaves_no_more(LANE, TLS1_3_VERSION, "TLS_AES_256_GCM_SHA384");                \
+		leaves_no_more((struct pair_opts){ how }, TLS1_3_VERSION, "TLS_AES_256_GCM_SHA384"); \
 	}                                                                                           \
 	static void name##_lane_tls13_chacha20(void **state)                                        \
 	{                                                                                           \
 		(void)state;                                                                        \
-		lane_leaves_no_more(LANE, TLS1_3_VERSION, "TLS_CHACHA20_POLY1305_SHA256");          \
+		leaves_no_more((struct pair_opts){ how }, TLS1_3_VERSION, "TLS_CHACHA20_POLY1305_SHA256"); \
 	}                                                                                           \
 	static void name##_lane_tls12_aes128(void **state)                                          \
 	{                                                                                           \
 		(void)state;                                                                        \
-		lane_leaves_no_more(LANE, TLS1_2_VERSION, "ECDHE-ECDSA-AES128-GCM-SHA256");         \
+		leaves_no_more((struct pair_opts){ how }, TLS1_2_VERSION, "ECDHE-ECDSA-AES128-GCM-SHA256"); \
 	}                                                                                           \
 	static void name##_lane_tls12_chacha20(void **state)                                        \
 	{                                                                                           \
 		(void)state;                                                                        \
-		lane_leaves_no_more(LANE, TLS1_2_VERSION, "ECDHE-ECDSA-CHACHA20-POLY1305");         \
+		leaves_no_more((struct pair_opts){ how }, TLS1_2_VERSION, "ECDHE-ECDSA-CHACHA20-POLY1305"); \
 	}
 
-LANE_TESTS(openssl, RINGTLS_LANE_OPENSSL)
-LANE_TESTS(user, RINGTLS_LANE_USER)
-LANE_TESTS(kernel, RINGTLS_LANE_KERNEL)
+LANE_TESTS(openssl, .lane = RINGTLS_LANE_OPENSSL)
+LANE_TESTS(user, .lane = RINGTLS_LANE_USER)
+LANE_TESTS(kernel, .lane = RINGTLS_LANE_KERNEL)
+LANE_TESTS(promoted, .promote_after = 1)
 
 #define ALL(name)                                                                                   \
 	cmocka_unit_test(name##_lane_tls13_aes128), cmocka_unit_test(name##_lane_tls13_aes256),     \
@@ -550,7 +562,8 @@ LANE_TESTS(kernel, RINGTLS_LANE_KERNEL)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { ALL(openssl), ALL(user), ALL(kernel) };
+	const struct CMUnitTest tests[] = { ALL(openssl), ALL(user), ALL(kernel),
+					    ALL(promoted) };
 
 	if (!may_dump())
 		print_message("# no core files here: kernel.core_pattern is not \"core\", or their "

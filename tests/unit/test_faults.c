@@ -468,6 +468,44 @@ static void freed_while_queued(struct fault_run *r)
 	ringtls_conn_cancel(r->p.conn, 2);
 }
 
+/* ---- From the user lane into the kernel -------------------------------- */
+
+static void expect_promoted(struct fault_run *r)
+{
+	struct ringtls_conn_info info = { .size = sizeof(info) };
+	bool before = faults_on(false);
+
+	if (!r->fault && run_lives(r)) {
+		ringtls_conn_get_info(r->p.conn, &info);
+		if (info.lane != RINGTLS_LANE_KERNEL)
+			run_wrong(r, "not promoted: %s", ringtls_reason_name(info.reason));
+	}
+	faults_on(before);
+}
+
+static void promoted_in_a_write(struct fault_run *r)
+{
+	write_next(r, 1000);
+	write_next(r, BIG);
+	expect_promoted(r);
+	sendfile_next(r, 50000);
+	write_next(r, 1000);
+}
+
+static void promoted_in_a_file(struct fault_run *r)
+{
+	sendfile_next(r, BIG);
+	expect_promoted(r);
+	sendfile_next(r, 50000);
+	write_next(r, 1000);
+}
+
+static void promoted_while_queued(struct fault_run *r)
+{
+	queued(r);
+	expect_promoted(r);
+}
+
 /* ---- Running them ------------------------------------------------------ */
 
 static const struct scenario {
@@ -497,6 +535,9 @@ static const struct scenario {
 	{ "blocking calls", blocking, FAULT_IS_SMALL | FAULT_BLOCKS },
 	{ "given back and attached again", detaching, FAULT_IN_OPENSSL },
 	{ "attached late", attaching_late, FAULT_FROM_START | FAULT_STOCK },
+	{ "promoted in a write", promoted_in_a_write, FAULT_IS_SMALL | FAULT_PROMOTES },
+	{ "promoted in a file", promoted_in_a_file, FAULT_IS_SMALL | FAULT_PROMOTES },
+	{ "promoted while queued", promoted_while_queued, FAULT_IS_SMALL | FAULT_PROMOTES },
 };
 
 /* The lanes that run here: see faults_ktls.c. */
@@ -660,13 +701,16 @@ static size_t list_tests(struct CMUnitTest *list)
 	for (const struct fault_way *w = faults_ways; w->backend; w++) {
 		if (w->lane != RINGTLS_LANE_KERNEL && is_guest() && !takes_all())
 			continue;
-		for (size_t i = 0; i < COUNT(scenarios); i++, n++) {
+		for (size_t i = 0; i < COUNT(scenarios); i++) {
+			if (scenarios[i].flags & FAULT_PROMOTES && w->lane != RINGTLS_LANE_KERNEL)
+				continue;
 			ones[n] = (struct one){ &scenarios[i], w };
 			snprintf(names[n], sizeof(names[n]), "%s %s: %s",
 				 ringtls_lane_name(w->lane), ringtls_backend_name(w->backend),
 				 scenarios[i].name);
 			list[n] = (struct CMUnitTest){ names[n], every_operation_fails_once, NULL,
 						       NULL, &ones[n] };
+			n++;
 		}
 	}
 	return n;

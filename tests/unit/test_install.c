@@ -57,6 +57,8 @@ static bool is_offered(const struct suite *suite)
 	return OpenSSL_version_num() >= 0x30200000 || strcmp(suite->name, "TLS_AES_128_CCM_SHA256");
 }
 
+#define PROMOTE_AFTER 30000
+
 /* Every suite, role and engine. */
 static void with_all(const struct refusal *refusal, uint32_t lane,
 		     void (*test)(const struct refusal *, const struct pair_opts *))
@@ -139,6 +141,47 @@ static void goes_on(const struct refusal *refusal, const struct pair_opts *o)
 static void transfer_goes_on_in_the_user_lane(void **state)
 {
 	with_all(*state, RINGTLS_LANE_AUTO, goes_on);
+}
+
+static void expect_not_yet_promoted(const struct pair *p)
+{
+	struct ringtls_conn_info info = pair_info(p);
+
+	assert_int_equal(info.lane, RINGTLS_LANE_USER);
+	assert_int_equal(info.reason, RINGTLS_REASON_PROMOTION);
+	assert_int_equal(fake_ktls_seen.ulps, 0);
+	assert_int_equal(info.epochs, 1);
+}
+
+static void stays(const struct refusal *refusal, const struct pair_opts *o)
+{
+	struct pair_opts later = *o;
+	struct wiretap tap;
+	struct pair p;
+
+	later.promote_after = PROMOTE_AFTER;
+	pair_open(&p, &later);
+	wiretap_open(&tap, p.peer);
+	pair_handshake(&p);
+	pair_write_all(&p, bytes, 1000);
+	expect_not_yet_promoted(&p);
+	pair_write_all(&p, bytes + 1000, LEN - 1000);
+	pair_peer_expects(&p, bytes, LEN);
+	expect_told(&p, refusal);
+	pair_write_all(&p, marker, sizeof(marker));
+	pair_peer_expects(&p, bytes, LEN + sizeof(marker));
+	assert_true(fake_ktls_seen.ulps <= 1); /* it was asked once */
+	assert_int_equal(fake_ktls_seen.installs, 0);
+	expect_close(&p);
+	wiretap_rest(&tap, p.peer_fd);
+	assert_false(wiretap_has(&tap, marker, sizeof(marker)));
+	wiretap_close(&tap);
+	pair_close(&p);
+}
+
+static void refused_promotion_stays_in_the_user_lane(void **state)
+{
+	with_all(*state, RINGTLS_LANE_AUTO, stays);
 }
 
 /* The next key is for the user lane, too, and no other kernel is asked. */
@@ -248,6 +291,38 @@ static void without_a_refusal_it_is_the_kernel_lane(const struct refusal *refusa
 	pair_close(&p);
 }
 
+/* For every cipher the kernel must go on with the very next number, and nonce. */
+static void without_a_refusal_it_is_promoted(const struct refusal *refusal,
+					     const struct pair_opts *o)
+{
+	struct pair_opts later = *o;
+	struct wiretap tap;
+	struct pair p;
+
+	(void)refusal;
+	if (o->backend != RINGTLS_BACKEND_SYSCALLS)
+		return;
+	later.promote_after = PROMOTE_AFTER;
+	pair_open(&p, &later);
+	wiretap_open(&tap, p.peer);
+	pair_handshake(&p);
+	pair_write_all(&p, bytes, PROMOTE_AFTER - 1);
+	expect_not_yet_promoted(&p);
+	pair_write_all(&p, bytes + PROMOTE_AFTER - 1, 1);
+	assert_int_equal(pair_info(&p).lane, RINGTLS_LANE_KERNEL);
+	assert_int_equal(pair_info(&p).reason, RINGTLS_REASON_NONE);
+	assert_int_equal(pair_info(&p).epochs, 1);
+	pair_write_all(&p, bytes + PROMOTE_AFTER, LEN + sizeof(marker) - PROMOTE_AFTER);
+	pair_peer_expects(&p, bytes, LEN + sizeof(marker));
+	assert_int_equal(fake_ktls_seen.installs, 1);
+	assert_int_equal(pair_info(&p).bytes, LEN + sizeof(marker));
+	expect_close(&p);
+	wiretap_rest(&tap, p.peer_fd);
+	assert_false(wiretap_has(&tap, marker, sizeof(marker)));
+	wiretap_close(&tap);
+	pair_close(&p);
+}
+
 static void these_tests_would_be_in_the_kernel_lane_otherwise(void **state)
 {
 	static const struct refusal none = {.name = "none"};
@@ -255,6 +330,7 @@ static void these_tests_would_be_in_the_kernel_lane_otherwise(void **state)
 	(void)state;
 	with_all(&none, RINGTLS_LANE_AUTO, without_a_refusal_it_is_the_kernel_lane);
 	with_all(&none, RINGTLS_LANE_KERNEL, without_a_refusal_it_is_the_kernel_lane);
+	with_all(&none, RINGTLS_LANE_AUTO, without_a_refusal_it_is_promoted);
 }
 
 /* The tap sees what it looks for. */
@@ -288,6 +364,7 @@ static const struct {
 #f, f                                                                              \
 	}
 	T(transfer_goes_on_in_the_user_lane),
+	T(refused_promotion_stays_in_the_user_lane),
 	T(key_is_renewed_in_the_user_lane),
 	T(named_kernel_lane_fails_and_bares_nothing),
 };
