@@ -11,113 +11,17 @@
 #include <unistd.h>
 #include <openssl/err.h>
 
-#define PATTERN	   (512 * 1024)
-#define FILE_LEN   200000
-#define STALL_LEN  300000 /* more than the small buffers, and what is held back, take */
-#define STALL_MORE 5000
+#define FILE_LEN 200000
 
-static uint8_t pattern[PATTERN];
+static uint8_t pattern[SCRIPT_PATTERN];
 static int file;
-
-static uint32_t next(uint32_t *x)
-{
-	*x ^= *x << 13;
-	*x ^= *x >> 17;
-	*x ^= *x << 5;
-	return *x;
-}
 
 void script_setup(void)
 {
 	file = memfd_create("script", MFD_CLOEXEC);
 	assert_true(file >= 0);
-	pair_fill(pattern, PATTERN);
+	pair_fill(pattern, SCRIPT_PATTERN);
 	assert_int_equal(write(file, pattern, FILE_LEN), FILE_LEN);
-}
-
-/* ---- Making one -------------------------------------------------------- */
-
-static uint32_t some_length(uint32_t *x)
-{
-	static const uint32_t most[] = { 1, 100, 16383, 16384, 16385, 32768, 50000, 100000 };
-	uint32_t m = most[next(x) % 8];
-
-	switch (next(x) % 8) {
-	case 0:
-		return 0;
-	case 1:
-	case 2:
-		return m;
-	default:
-		return 1 + next(x) % m;
-	}
-}
-
-/* KeyUpdates, and stalls, only where there can be some. */
-static enum script_kind some_kind(uint32_t *x, bool can_update, bool can_stall)
-{
-	static const uint8_t kinds[] = {
-		OP_WRITE, OP_WRITE,     OP_WRITE,       OP_WRITE_EX,  OP_STALL,        OP_FILE,
-		OP_FILE,  OP_BAD_FILE,  OP_NEGATIVE,    OP_UPDATE,    OP_PEER_UPDATE,  OP_PEER_UPDATE,
-		OP_UPDATE, OP_PEER_SAYS, OP_PEER_SAYS, OP_READ_NOTHING, OP_PARTIAL, OP_AUTO_RETRY,
-		OP_QUEUE, OP_QUEUE,     OP_BUFFERS,
-	};
-	enum script_kind k;
-
-	do
-		k = kinds[next(x) % sizeof(kinds)];
-	while ((!can_update && (k == OP_UPDATE || k == OP_PEER_UPDATE)) ||
-	       (!can_stall && k == OP_STALL));
-	return k;
-}
-
-void script_make(struct script *s, uint32_t seed, bool can_update)
-{
-	uint32_t x = seed * 2654435761u + 1;
-	bool is_partial = false;
-
-	memset(s, 0, sizeof(*s));
-	s->seed = seed;
-	for (int i = 0; i < 8; i++)
-		next(&x);
-	s->is_client = next(&x) % 2;
-	s->is_small = next(&x) % 4;
-	s->is_moving = next(&x) % 3 == 0;
-	s->is_explicit = next(&x) % 2;
-	s->ending = (enum script_ending)(next(&x) % 5);
-	s->n = 3 + next(&x) % (SCRIPT_OPS - 2);
-	for (size_t i = 0; i < s->n; i++) {
-		struct script_op *op = &s->ops[i];
-
-		op->kind = some_kind(&x, can_update, s->is_small && !is_partial);
-		op->len = some_length(&x);
-		op->from = next(&x) % (PATTERN - STALL_LEN - STALL_MORE);
-		op->how = next(&x);
-		if (op->kind == OP_PARTIAL)
-			is_partial = op->how & 1;
-	}
-	if (!s->is_explicit) { /* a write does it */
-		s->ops[0].kind = OP_WRITE;
-		s->ops[0].len += !s->ops[0].len;
-	}
-}
-
-void script_print(const struct script *s)
-{
-	static const char *const kinds[] = { "write",	 "write_ex",  "stall",	       "file",
-					     "queue",	 "buffers",   "bad file",      "negative",
-					     "update",	 "peer's update", "peer says", "read nothing",
-					     "partial mode", "auto retry" };
-	static const char *const endings[] = { "we close", "peer closes", "peer cuts", "peer resets",
-					       "nobody closes" };
-
-	print_message("# script %u: %s, %s buffers%s%s, %s\n", s->seed,
-		      s->is_client ? "client" : "server", s->is_small ? "small" : "large",
-		      s->is_moving ? ", moving" : "", s->is_explicit ? "" : ", handshake by a write",
-		      endings[s->ending]);
-	for (size_t i = 0; i < s->n; i++)
-		print_message("#  %zu: %s from %u len %u how %x\n", i, kinds[s->ops[i].kind],
-			      s->ops[i].from, s->ops[i].len, s->ops[i].how);
 }
 
 /* ---- The peer ---------------------------------------------------------- */
@@ -191,7 +95,7 @@ static void peer_reads(struct script_run *r, size_t most)
 static void go_on(struct script_run *r, const struct answer *a)
 {
 	struct pair *p = &r->p;
-	size_t most = next(&r->random) % 3 ? 0 : 1 + next(&r->random) % 20000;
+	size_t most = script_random(&r->random) % 3 ? 0 : 1 + script_random(&r->random) % 20000;
 	struct pollfd pfd = { .fd = p->fd, .events = POLLOUT };
 	struct ringtls_event ev;
 
@@ -381,26 +285,26 @@ static void stall(struct script_run *r, const struct script *s, size_t i)
 {
 	const struct script_op *op = &s->ops[i];
 	const uint8_t *bytes = pattern + op->from;
-	size_t len = STALL_LEN;
+	size_t len = SCRIPT_STALL;
 	uint8_t *copy = NULL;
 	char c;
 
-	note(r, i, side_write(&r->p, bytes, STALL_LEN));
+	note(r, i, side_write(&r->p, bytes, SCRIPT_STALL));
 	if (op->how & 1)
 		note(r, i, side_read(&r->p, &c, 1));
 	if (op->how & 2 && r->p.conn) { /* OpenSSL alone ends the connection */
-		struct answer a = side_write(&r->p, bytes + s->is_moving, STALL_LEN - 1);
+		struct answer a = side_write(&r->p, bytes + s->is_moving, SCRIPT_STALL - 1);
 
 		assert_int_equal(a.reason, SSL_R_BAD_LENGTH);
 		if (!s->is_moving) {
-			a = side_write(&r->p, bytes + 1, STALL_LEN);
+			a = side_write(&r->p, bytes + 1, SCRIPT_STALL);
 			assert_int_equal(a.reason, SSL_R_BAD_WRITE_RETRY);
 		}
 	}
 	if (op->how & 4)
 		note(r, i, side_write(&r->p, bytes, -1));
 	if (op->how & 8)
-		len += STALL_MORE;
+		len += SCRIPT_STALL_MORE;
 	if (s->is_moving) {
 		copy = malloc(len);
 		assert_non_null(copy);
@@ -464,6 +368,66 @@ static struct answer our_update(struct script_run *r, const struct script_op *op
 	}
 }
 
+/* What both sides of a handshake have when it is done, and no other has. */
+struct verify {
+	uint8_t sent[64], got[64];
+	size_t sent_len, got_len;
+};
+
+static struct verify verify_of(const SSL *ssl)
+{
+	struct verify v = { .sent_len = 0 };
+
+	v.sent_len = SSL_get_finished(ssl, v.sent, sizeof(v.sent));
+	v.got_len = SSL_get_peer_finished(ssl, v.got, sizeof(v.got));
+	return v;
+}
+
+static bool is_renegotiated(const struct pair *p, const struct verify *before)
+{
+	struct verify ours = verify_of(p->ours), peers = verify_of(p->peer);
+
+	return !SSL_in_init(p->ours) && !SSL_in_init(p->peer) &&
+	       memcmp(ours.sent, before->sent, sizeof(ours.sent)) != 0 &&
+	       memcmp(ours.got, before->got, sizeof(ours.got)) != 0 &&
+	       memcmp(ours.sent, peers.got, sizeof(ours.sent)) == 0 &&
+	       memcmp(ours.got, peers.sent, sizeof(ours.got)) == 0;
+}
+
+static struct answer finish_renegotiation(struct script_run *r, const struct verify *before)
+{
+	struct answer a = { .ret = 1 };
+	char c;
+
+	while (!is_renegotiated(&r->p, before)) {
+		a = side_read(&r->p, &c, 1);
+		if (!answer_is_want(&a))
+			return a;
+		go_on(r, &a);
+	}
+	return (struct answer){ .ret = 1 };
+}
+
+/* Started by either side; how says whether data goes out before it is done. */
+static void renegotiate(struct script_run *r, const struct script_op *op, size_t i)
+{
+	struct verify before = verify_of(r->p.ours);
+	SSL *starts = op->how & 1 ? r->p.ours : r->p.peer;
+
+	/* It may not have read our Finished yet; and SSL_do_handshake is no read, and would take
+	 * data that it finds for an error. */
+	while (SSL_do_handshake(r->p.peer) != 1)
+		pair_rest(&r->p);
+	peer_gets_all(r);
+	assert_int_equal(SSL_renegotiate(starts), 1);
+	if (starts == r->p.peer)
+		SSL_do_handshake(r->p.peer);
+	if (op->how & 2)
+		note(r, i, write_all(r, pattern + op->from, 1 + op->len, false));
+	note(r, i, finish_renegotiation(r, &before));
+	note(r, i, write_all(r, pattern + op->from, 1 + op->len, false));
+}
+
 static void set_mode(struct script_run *r, long mode, bool on)
 {
 	if (on)
@@ -505,6 +469,9 @@ static void do_op(struct script_run *r, const struct script *s, size_t i)
 		break;
 	case OP_PEER_UPDATE:
 		peers_update(r, s, i);
+		break;
+	case OP_RENEGOTIATE:
+		renegotiate(r, op, i);
 		break;
 	case OP_PEER_SAYS:
 		note(r, i, listen_to(r, op->from, op->len % 20000, 400 + op->how % 16384));
@@ -608,7 +575,14 @@ void script_run(const struct script *s, const struct pair_opts *opts, struct scr
 	r->random = s->seed | 1;
 	o.is_client = s->is_client;
 	o.small_buffers = s->is_small;
+	o.renegotiation = s->may_renegotiate ? RINGTLS_RENEG_SERVE : RINGTLS_RENEG_DEFAULT;
+	if (o.promote_after) /* a number of the script's own */
+		o.promote_after = 1 + s->seed * 7919u % o.promote_after;
 	pair_open(&r->p, &o);
+	if (s->may_renegotiate) {
+		SSL_set_options(r->p.ours, SSL_OP_ALLOW_CLIENT_RENEGOTIATION);
+		SSL_set_options(r->p.peer, SSL_OP_ALLOW_CLIENT_RENEGOTIATION);
+	}
 	SSL_set_msg_callback(r->p.peer, see);
 	SSL_set_msg_callback_arg(r->p.peer, r);
 	if (s->is_moving)

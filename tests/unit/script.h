@@ -23,6 +23,7 @@ enum script_kind {
 	OP_NEGATIVE,
 	OP_UPDATE,
 	OP_PEER_UPDATE,
+	OP_RENEGOTIATE, /* TLS 1.2, by either side */
 	OP_PEER_SAYS,
 	OP_READ_NOTHING,
 	OP_PARTIAL,    /* SSL_MODE_ENABLE_PARTIAL_WRITE */
@@ -37,11 +38,15 @@ struct script_op {
 	uint32_t how;       /* bits: which way */
 };
 
-#define SCRIPT_OPS 16
+#define SCRIPT_OPS	  16
+#define SCRIPT_PATTERN	  (512 * 1024)
+#define SCRIPT_STALL	  300000 /* more than the small buffers, and what is held back, take */
+#define SCRIPT_STALL_MORE 5000
 
 struct script {
 	uint32_t seed;
 	bool is_client, is_small, is_moving, is_explicit; /* the last: shakes hands by itself */
+	bool may_renegotiate;
 	enum script_ending ending;
 	size_t n;
 	struct script_op ops[SCRIPT_OPS];
@@ -62,9 +67,10 @@ struct script_run {
 };
 
 void script_setup(void);
+uint32_t script_random(uint32_t *x); /* the next, which is never 0 */
 
-/* can_update: there may be KeyUpdates. */
-void script_make(struct script *s, uint32_t seed, bool can_update);
+/* There may be KeyUpdates, and renegotiations. */
+void script_make(struct script *s, uint32_t seed, bool may_update, bool may_renegotiate);
 void script_print(const struct script *s);
 
 /* Opens the pair, runs, closes; asserts what must be true of any run. */

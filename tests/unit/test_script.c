@@ -2,7 +2,8 @@
  * test_script.c - random scripts of writes, files, key updates, reads and closes, run
  * through ringtls and through OpenSSL alone against the same scripted peer: the bytes
  * that each side got, the answer of each operation, and the order of the records by
- * type are the same. RINGTLS_SEED=n in the environment replays one script in all lanes;
+ * type are the same. In TLS 1.2 of the openssl lane there are renegotiations, too, and some
+ * go from the user lane into the kernel's on the way. RINGTLS_SEED=n in the environment replays one script in all lanes;
  * RINGTLS_SCRIPTS is how many there are over all.
  */
 #include "support.h"
@@ -14,10 +15,29 @@
 #include "probe.h"
 
 #define SCRIPTS	       2000
-#define SCRIPTS_IN_LAB 96 /* its guests are slow */
+#define SCRIPTS_IN_LAB 128 /* its guests are slow */
 #define LIMIT_S	       120
 
 static struct script running;
+static unsigned promoted;
+
+/* From the user lane into the kernel, after at most so many bytes. */
+static const struct pair_opts later[] = {
+#define L(b, v)                                                                                    \
+	{                                                                                          \
+		.backend = RINGTLS_BACKEND_##b, .version = TLS1_##v##_VERSION,                     \
+		.promote_after = 200000                                                            \
+	}
+	L(URING, 3), L(URING, 2), L(SYSCALLS, 3), L(SYSCALLS, 2),
+#undef L
+};
+
+#define PLACES (EVERY_LANE + COUNT(later))
+
+static const struct pair_opts *place(size_t i)
+{
+	return i < EVERY_LANE ? &every_lane[i] : &later[i - EVERY_LANE];
+}
 
 static void too_long(int sig)
 {
@@ -79,12 +99,14 @@ static bool runs_differ(const struct script_run *a, const struct script_run *b)
 static void run_both(uint32_t seed, const struct pair_opts *o)
 {
 	static struct script_run ours, stock;
-	bool can_update = o->version == TLS1_3_VERSION &&
-			  (o->lane != RINGTLS_LANE_KERNEL || !ringtls__probe_get()->rekey);
+	bool is_kernels = o->lane == RINGTLS_LANE_KERNEL || o->promote_after;
+	bool may_update = o->version == TLS1_3_VERSION &&
+			  (!is_kernels || !ringtls__probe_get()->rekey);
+	bool may_renegotiate = o->version == TLS1_2_VERSION && o->lane == RINGTLS_LANE_OPENSSL;
 	struct pair_opts without = *o;
 
 	without.is_stock = true;
-	script_make(&running, seed, can_update);
+	script_make(&running, seed, may_update, may_renegotiate);
 	alarm(LIMIT_S);
 	script_run(&running, &without, &stock);
 	/* The record of a run is kept; its connection is not needed any more. */
@@ -92,6 +114,7 @@ static void run_both(uint32_t seed, const struct pair_opts *o)
 	alarm(0);
 	if (runs_differ(&ours, &stock))
 		fail_msg("it is not the same");
+	promoted += o->promote_after && pair_info(&ours.p).lane == RINGTLS_LANE_KERNEL;
 	script_free(&ours);
 	script_free(&stock);
 	running.seed = 0;
@@ -120,18 +143,22 @@ static uint32_t number(const char *name, uint32_t otherwise)
 /* Each combination has its share of the seeds. */
 static void same_script_same_result_as_openssl(void **state)
 {
-	const struct pair_opts *o = *state;
+	size_t at = (size_t)(uintptr_t)*state;
+	const struct pair_opts *o = place(at);
 	uint32_t one = number("RINGTLS_SEED", 0);
 	uint32_t all = number("RINGTLS_SCRIPTS", getenv("RINGTLS_MUST") ? SCRIPTS_IN_LAB : SCRIPTS);
 
 	pair_need(o);
+	if (o->promote_after)
+		need("ktls", !ringtls__probe_get()->ulp);
+	promoted = 0;
 	if (one) {
 		run_both(one, o);
 		return;
 	}
-	for (uint32_t seed = 1 + (uint32_t)(o - every_lane); seed <= all;
-	     seed += EVERY_LANE)
+	for (uint32_t seed = 1 + (uint32_t)at; seed <= all; seed += PLACES)
 		run_both(seed, o);
+	assert_true(!o->promote_after || promoted || all < 4 * PLACES);
 }
 
 int main(int argc, char **argv)
@@ -139,9 +166,10 @@ int main(int argc, char **argv)
 	signal(SIGPIPE, SIG_IGN); /* OpenSSL alone raises it */
 	signal(SIGALRM, too_long);
 	script_setup();
-	for (size_t i = 0; i < EVERY_LANE; i++)
-		list_add(&every_lane[i], same_script_same_result_as_openssl,
-			 "%s: same_script_same_result_as_openssl", list_place(&every_lane[i]))
+	for (size_t i = 0; i < PLACES; i++)
+		list_add((void *)(uintptr_t)i, same_script_same_result_as_openssl,
+			 "%s%s: same_script_same_result_as_openssl",
+			 place(i)->promote_after ? "kernel later, " : "", list_place(place(i)))
 			->teardown_func = say_which;
 	return list_run("script", argc, argv);
 }
