@@ -190,8 +190,8 @@ static void part_of_a_file_may_leave_a_record_open_that_a_control_record_closes(
 	need("ktls", has_ktls());
 	for (int buffer = 8192; buffer <= 65536; buffer += 8192)
 		open += part_of_a_file_leaves_a_record_open(file, buffer);
-	behaviour("sendfile/the last record of a part of a file, socket full", "%s",
-		  open ? "may stay open" : "is sealed");
+	/* Not for the table: with the same kernel it differs from run to run. */
+	print_message("# with %u of 8 sizes of buffer the last record stayed open\n", open);
 	close(file);
 }
 
