@@ -282,6 +282,7 @@ int ringtls_conn_new(struct ringtls_conn **ret_conn, struct ringtls_engine *e, s
 	set_options(c, o.renegotiation);
 	ringtls__waiter_init(&c->waiter, fd, &(struct ringtls_event){ c, o.user });
 	c->waiter.fixed_file = o.fixed_file;
+	c->fetched.file = -1;
 	e->connections++;
 	*ret_conn = c;
 	return 0;

@@ -61,6 +61,8 @@ struct ringtls__backend {
 	 * byte (plain: all bytes) is taken. Fills res and done. */
 	void (*transmit)(struct ringtls_engine *e, struct ringtls__op *op);
 
+	bool reads_behind; /* READ ops, that is: they don't hold up who starts them */
+
 	/* Starts a transmit or READ op without waiting for its end: that comes in a later
 	 * collect, or at once (done). What is started goes out together, at the next submit
 	 * or collect; -EAGAIN: the socket is full, and was not waited for. */

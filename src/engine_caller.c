@@ -329,6 +329,7 @@ int ringtls_engine_feed(struct ringtls_engine *e, const struct io_uring_cqe *cqe
 
 const struct ringtls__backend ringtls__backend_caller = {
 	.id = RINGTLS_BACKEND_CALLER,
+	.reads_behind = true,
 	.open = open_ring,
 	.is_busy = is_busy,
 	.close = close_ring,

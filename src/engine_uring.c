@@ -442,6 +442,7 @@ static int disarm(struct ringtls_engine *e, struct ringtls__waiter *w)
 const struct ringtls__backend ringtls__backend_uring = {
 	.id = RINGTLS_BACKEND_URING,
 	.may_sleep = true,
+	.reads_behind = true,
 	.open = open_all,
 	.close = close_all,
 	.fd = get_fd,

@@ -1,11 +1,11 @@
 /*
  * feed.c - what the machine takes next of the requests that are queued.
  *
- * Where the key is ours: the caller's bytes and, in the kernel lane, ranges of files;
- * elsewhere a file is read first, a piece at a time, by an op of its own, so that a cold
- * one does not hold up the others. Where OpenSSL has the key, it is given a piece when all
- * before it is sent. Nothing is fed behind a file before that has ended, since it may turn
- * out shorter than was thought.
+ * Where the key is ours: the caller's bytes and, in the kernel lane, ranges of files that
+ * are in memory; elsewhere a file is read first, a piece at a time, by an op of its own, so
+ * that a cold one does not hold up the others. Where OpenSSL has the key, it is given a piece
+ * when all before it is sent. Nothing is fed behind a file before that has ended, since it
+ * may turn out shorter than was thought.
  */
 #include "config.h"
 #include "request.h"
@@ -34,7 +34,7 @@ void ringtls__request_pass(struct ringtls_conn *c, const struct ringtls__request
 	if (q->next != r)
 		return;
 	q->next = r->next;
-	if (!q->read) /* what it read may still need it: see drop_read */
+	if (!q->read) /* what it read may still need it: see ringtls__await_dropped_read */
 		ringtls__requests_drop_piece(c);
 }
 
@@ -68,9 +68,8 @@ void ringtls__requests_drop_read(struct ringtls_conn *c)
 	ringtls__requests_drop_piece(c);
 }
 
-/* A read whose request was cut meanwhile: the kernel writes to the piece until it ends,
- * and what it brings belongs to nobody. */
-static int drop_read(struct ringtls_conn *c)
+/* The kernel writes to the piece until it ends. */
+int ringtls__await_dropped_read(struct ringtls_conn *c)
 {
 	const struct ringtls__requests *q = &c->requests;
 	int res = !q->read || q->read_for || q->read->done ? 0 : ringtls__await(c, q->read);
@@ -117,32 +116,34 @@ static int feed_bytes(struct ringtls_conn *c, struct ringtls__request *r)
 	return 0;
 }
 
-static int feed_range(struct ringtls_conn *c, struct ringtls__request *r)
+static int feed_range(struct ringtls_conn *c, struct ringtls__request *r, size_t len)
 {
 	r->item.kind = RINGTLS__ITEM_FILE;
+	r->item.bytes = NULL; /* of a piece that was read before */
 	r->item.file = r->file;
-	r->item.offset = r->offset;
-	push_item(c, r, r->len);
+	r->item.offset = r->offset + (off_t)r->fed;
+	push_item(c, r, len);
 	return STOP;
 }
 
-/* sendfile(2) has no flag not to wait: see send_file in write.c. */
-static bool may_send_range(struct ringtls_conn *c)
+/* sendfile(2) has no flag not to wait, neither for the socket (see send_file in write.c) nor
+ * for the disk. */
+static bool may_send_range(struct ringtls_conn *c, const struct ringtls__request *r, size_t len)
 {
 	int flags = c->tx.state == RINGTLS__TX_KERNEL ? c->engine->sys->getfl(c->fd) : 0;
 
-	return flags > 0 && (flags & O_NONBLOCK);
+	return flags > 0 && (flags & O_NONBLOCK) &&
+	       !ringtls__is_cold(c, r->file, r->offset + (off_t)r->fed, len);
 }
 
 /* ---- Pieces of files --------------------------------------------------- */
 
-static int start_read(struct ringtls_conn *c, struct ringtls__request *r)
+int ringtls__start_read(struct ringtls_conn *c, struct ringtls__request *r, int file, off_t offset,
+			size_t want)
 {
 	struct ringtls__requests *q = &c->requests;
-	size_t want = r->len - r->fed, room;
+	size_t room;
 
-	if (want > PIECE)
-		want = PIECE;
 	if (!have_piece(c, want))
 		return -ENOMEM;
 	q->read = ringtls__pool_get(&c->engine->pool, sizeof(*q->read), &room);
@@ -150,8 +151,8 @@ static int start_read(struct ringtls_conn *c, struct ringtls__request *r)
 		return -ENOMEM;
 	memset(q->read, 0, sizeof(*q->read));
 	q->read->kind = RINGTLS__OP_READ;
-	q->read->file = r->file;
-	q->read->offset = r->offset + (off_t)r->fed;
+	q->read->file = file;
+	q->read->offset = offset;
 	q->read->iov[0] = (struct iovec){ q->piece, want };
 	q->read->iovcnt = 1;
 	q->read->len = q->read->iov[0].iov_len;
@@ -165,7 +166,8 @@ static int start_read(struct ringtls_conn *c, struct ringtls__request *r)
 static ssize_t read_piece(struct ringtls_conn *c, struct ringtls__request *r, bool *ret_mine)
 {
 	struct ringtls__requests *q = &c->requests;
-	ssize_t res = q->read ? 0 : start_read(c, r);
+	size_t want = r->len - r->fed < PIECE ? r->len - r->fed : PIECE;
+	ssize_t res = q->read ? 0 : ringtls__start_read(c, r, r->file, r->offset + (off_t)r->fed, want);
 
 	*ret_mine = false;
 	if (res < 0)
@@ -208,8 +210,6 @@ static int feed_piece(struct ringtls_conn *c, struct ringtls__request *r)
 	size_t len;
 	int res;
 
-	if (ringtls__request_taken(r) < r->fed)
-		return STOP;
 	res = next_piece(c, r, &len);
 	if (res <= 0)
 		return res;
@@ -221,16 +221,15 @@ static int feed_piece(struct ringtls_conn *c, struct ringtls__request *r)
 
 static int feed_ours(struct ringtls_conn *c, struct ringtls__request *r)
 {
+	size_t len = r->len - r->fed < RINGTLS__RANGE_MAX ? r->len - r->fed : RINGTLS__RANGE_MAX;
+
 	if (r->file < 0)
 		return feed_bytes(c, r);
-	if (!r->fed && r->len && !c->requests.read && may_send_range(c))
-		return feed_range(c, r);
-	if (r->item.kind != RINGTLS__ITEM_FILE || !r->given)
-		return feed_piece(c, r);
 	if (ringtls__request_taken(r) < r->fed)
 		return STOP;
-	ringtls__request_pass(c, r);
-	return 0;
+	if (len && !c->requests.read && may_send_range(c, r, len))
+		return feed_range(c, r, len);
+	return feed_piece(c, r);
 }
 
 /* ---- OpenSSL ----------------------------------------------------------- */
@@ -346,7 +345,7 @@ int ringtls__feed(struct ringtls_conn *c)
 			break;
 		}
 		r = c->requests.next;
-		res = drop_read(c);
+		res = ringtls__await_dropped_read(c);
 		if (res < 0)
 			break;
 		if (r->error && r != c->requests.given) {

@@ -63,6 +63,10 @@ struct ringtls_conn {
 	struct ringtls__op *op; /* the one that runs: the engine's, or, once a call may
 				 * return before its end, one of the pool */
 	struct ringtls__requests requests;
+	struct {
+		int file; /* -1: none */
+		off_t offset;
+	} fetched; /* what was read last, for nobody */
 
 	uint32_t asked;    /* enum ringtls_lane */
 	uint32_t reason;   /* why not the kernel lane, as far as known before the handshake */
@@ -128,6 +132,20 @@ void ringtls__requests_drop_read(struct ringtls_conn *c);
 /* A read of a file is in flight: ends it. 0 or a negated errno. */
 int ringtls__requests_end_read(struct ringtls_conn *c);
 
+/* fetch.c: files, for calls that may not wait for the disk. */
+
+/* What sendfile(2) is asked for at once, and so what is looked at before. */
+#define RINGTLS__RANGE_MAX ((size_t)4 * RINGTLS__OP_BYTES)
+
+/* pread(2); or -EAGAIN: it is not in memory, is being fetched, and an event will say so. */
+ssize_t ringtls__read_file(struct ringtls_conn *c, int file, void *buf, size_t len, off_t offset);
+
+/* sendfile(2) of that range would not wait for the disk: 0; or -EAGAIN, as above. */
+int ringtls__have_file(struct ringtls_conn *c, int file, off_t offset, size_t len);
+
+/* It would, and the engine can read it meanwhile. */
+bool ringtls__is_cold(struct ringtls_conn *c, int file, off_t offset, size_t len);
+
 /* write.c: what is given to SSL_write in one go. */
 struct ringtls__piece {
 	const uint8_t *bytes;
@@ -167,6 +185,9 @@ void ringtls__advance(struct ringtls_conn *c);
 /* Cancels the op that is in flight, if there is one, and takes its end. 0, or a negated
  * errno: it could not be waited for. */
 int ringtls__end_op(struct ringtls_conn *c);
+
+/* Whether calls may wait: 1, 0, or a negated errno. */
+int ringtls__is_blocking(struct ringtls_conn *c);
 
 /* Waits for the end of an op that was started, on a socket that blocks. 0, or -EAGAIN. */
 int ringtls__await(struct ringtls_conn *c, const struct ringtls__op *op);

@@ -25,7 +25,7 @@
  * Whether calls block is asked when it matters, not remembered: the caller may
  * change it, as with OpenSSL. 1, 0, or a negated errno.
  */
-static int is_blocking(struct ringtls_conn *c)
+int ringtls__is_blocking(struct ringtls_conn *c)
 {
 	int flags;
 
@@ -63,7 +63,7 @@ static int leave_behind(struct ringtls_conn *c, short events, unsigned ms)
 /* Sleeps, and answers 0; or leaves the waits behind, and answers -EAGAIN. */
 int ringtls__pause_for(struct ringtls_conn *c, short events, unsigned ms)
 {
-	int r = c->must_not_sleep ? 0 : is_blocking(c);
+	int r = c->must_not_sleep ? 0 : ringtls__is_blocking(c);
 
 	if (r < 0)
 		return r;
@@ -166,7 +166,7 @@ static void finish_op(struct ringtls_conn *c)
 /* What is still in flight is to the calls what a full socket is. */
 int ringtls__await(struct ringtls_conn *c, const struct ringtls__op *op)
 {
-	int r = c->must_not_sleep ? 0 : is_blocking(c);
+	int r = c->must_not_sleep ? 0 : ringtls__is_blocking(c);
 
 	if (r > 0)
 		return ringtls__engine_finish(c->engine, op);
@@ -232,7 +232,7 @@ static int run_op(struct ringtls_conn *c, bool *waits)
 	else
 		ringtls__engine_run(c->engine, op);
 	if (ringtls__op_transmits(op) && op->res == -EAGAIN) {
-		r = op->plain && !*waits && !c->must_not_sleep ? is_blocking(c) : 0;
+		r = op->plain && !*waits && !c->must_not_sleep ? ringtls__is_blocking(c) : 0;
 		*waits = r > 0;
 		if (r == 0)
 			r = ringtls__pause_for(c, POLLOUT, 0);

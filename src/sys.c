@@ -13,6 +13,7 @@
 #include <sys/ioctl.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -122,6 +123,13 @@ static ssize_t real_pread(int file, void *buf, size_t len, off_t offset)
 	return answer(pread(file, buf, len, offset));
 }
 
+static ssize_t real_pread_cached(int file, void *buf, size_t len, off_t offset)
+{
+	const struct iovec iov = { buf, len };
+
+	return answer(preadv2(file, &iov, 1, offset, RWF_NOWAIT));
+}
+
 static int real_setsockopt(int fd, int level, int name, const void *value, socklen_t len)
 {
 	return (int)answer(setsockopt(fd, level, name, value, len));
@@ -158,6 +166,7 @@ const struct ringtls__sys ringtls__sys_real = {
 	.recv = real_recv,
 	.recvmsg = real_recvmsg,
 	.pread = real_pread,
+	.pread_cached = real_pread_cached,
 	.setsockopt = real_setsockopt,
 	.getsockopt = real_getsockopt,
 	.outq = real_outq,

@@ -22,6 +22,8 @@ struct ringtls__sys {
 	ssize_t (*sendfile)(int fd, int file, off_t *offset, size_t len);
 	ssize_t (*recv)(int fd, void *buf, size_t len, int flags);
 	ssize_t (*pread)(int file, void *buf, size_t len, off_t offset);
+	/* What of it is in memory; -EAGAIN: nothing. Files of some kinds can't tell. */
+	ssize_t (*pread_cached)(int file, void *buf, size_t len, off_t offset);
 	int (*setsockopt)(int fd, int level, int name, const void *value, socklen_t len);
 	int (*getsockopt)(int fd, int level, int name, void *value, socklen_t *len);
 	int (*outq)(int fd, int *ret_bytes); /* SIOCOUTQ */

@@ -381,18 +381,32 @@ struct range {
 	uint8_t *buffer; /* pool memory, or NULL */
 };
 
-/* In the kernel lane, on a socket that does not block: from file to socket. */
+/* In the kernel lane, on a socket that does not block: from file to socket. 0: go on; 1: the
+ * file's end; -EAGAIN or an error. */
 static int send_range(struct ringtls_conn *c, struct range *g)
 {
-	int r, error;
+	size_t len = least(g->size - g->done, RINGTLS__RANGE_MAX);
+	off_t offset = g->offset + (off_t)g->done;
+	int r = ringtls__have_file(c, g->file, offset, len), error;
 
+	if (r < 0)
+		return r;
 	c->item.kind = RINGTLS__ITEM_FILE;
 	c->item.file = g->file;
-	c->item.offset = g->offset + (off_t)g->done;
-	c->item.len = g->size - g->done;
+	c->item.offset = offset;
+	c->item.len = len;
 	r = send_item(c, &g->done);
 	error = ringtls__tx_file_error(&c->tx);
-	return r < 0 ? r : error ? error : 1;
+	return r < 0 ? r : error ? error : c->item.done < len;
+}
+
+static int send_ranges(struct ringtls_conn *c, struct range *g)
+{
+	int r = 0;
+
+	while (r == 0 && g->done < g->size)
+		r = send_range(c, g);
+	return r;
 }
 
 /* Read, then written like any bytes. 0: go on; 1: the file's end; or as write_piece. */
@@ -406,7 +420,7 @@ static int send_read(struct ringtls_conn *c, struct range *g, int *ret_answer)
 		g->buffer = ringtls__pool_get(&c->engine->pool, want, &room);
 	if (!g->buffer)
 		return -ENOMEM;
-	n = c->engine->sys->pread(g->file, g->buffer, want, g->offset + (off_t)g->done);
+	n = ringtls__read_file(c, g->file, g->buffer, want, g->offset + (off_t)g->done);
 	if (n <= 0)
 		return n < 0 ? (int)n : 1;
 	r = c->bios.keyed ? send_bytes(c, g->buffer, (size_t)n, &taken) :
@@ -437,7 +451,7 @@ static int send_file(struct ringtls_conn *c, struct range *g, int *ret_answer)
 	if (g->done < g->size && c->tx.state == RINGTLS__TX_KERNEL) {
 		r = c->engine->sys->getfl(c->fd);
 		if (r < 0 || (r & O_NONBLOCK))
-			return r < 0 ? r : send_range(c, g);
+			return r < 0 ? r : send_ranges(c, g);
 	}
 	r = 0;
 	while (r == 0 && g->done < g->size)

@@ -421,8 +421,9 @@ RINGTLS_API int ringtls_read_early_data(struct ringtls_conn *conn, void *buf, si
 /*
  * SSL_sendfile(3), in every lane: up to size bytes of file from offset, whose
  * own file position stays. Returns the bytes sent, fewer at the end of the file
- * or when a non-blocking socket is full (go on at offset plus that); 0 at or
- * behind the end; -1 as above. flags must be 0.
+ * or, on a non-blocking socket, when that is full or what is next is not in memory (go
+ * on at offset plus that); 0 at or behind the end; -1 as above. WANT_WRITE is then the
+ * answer to a file, too, that the engine's ring reads meanwhile. flags must be 0.
  */
 RINGTLS_API ssize_t ringtls_sendfile(struct ringtls_conn *conn, int file, off_t offset,
 				     size_t size, int flags);

@@ -116,7 +116,8 @@ static const int plain_calls[] = {
 	SCMP_SYS(timerfd_settime),
 	/* files; openat2 has its flags in memory, where a filter can't look: that is for Landlock */
 	SCMP_SYS(fstat), SCMP_SYS(lseek), SCMP_SYS(newfstatat), SCMP_SYS(openat2),
-	SCMP_SYS(pread64), SCMP_SYS(read), SCMP_SYS(readv), SCMP_SYS(write), SCMP_SYS(writev),
+	SCMP_SYS(pread64), SCMP_SYS(preadv2), SCMP_SYS(read), SCMP_SYS(readv), SCMP_SYS(write),
+	SCMP_SYS(writev),
 	/* memory */
 	SCMP_SYS(brk), SCMP_SYS(madvise), SCMP_SYS(mremap), SCMP_SYS(munmap),
 	/* the C library, OpenSSL, and clocks where there is no vDSO */

@@ -10,7 +10,7 @@ from docs import BUILD, SOURCE, Failure, Skip, compile_c, main, read, run, tool
 
 # module: its files, and the modules whose headers it may include
 LAYERS = {
-    "session": ("api.c attach.c feed.c loop.c promote.c queue.c stream.c write.c request.h "
+    "session": ("api.c attach.c feed.c fetch.c loop.c promote.c queue.c stream.c write.c request.h "
                 "session.h",
                 "conn lane engine ossl keylog probe opts wipe"),
     "conn": ("conn.c conn.h", "lane tx"),

@@ -403,6 +403,11 @@ static ssize_t fake_pread(int file, void *buf, size_t len, off_t offset)
 	return ringtls__sys_real.pread(file, buf, len, offset);
 }
 
+static ssize_t fake_pread_cached(int file, void *buf, size_t len, off_t offset)
+{
+	return ringtls__sys_real.pread_cached(file, buf, len, offset);
+}
+
 static int fake_getfl(int fd)
 {
 	return ringtls__sys_real.getfl(fd);
@@ -423,6 +428,7 @@ const struct ringtls__sys fake_ktls = {
 	.sendfile = fake_sendfile,
 	.recv = fake_recv,
 	.pread = fake_pread,
+	.pread_cached = fake_pread_cached,
 	.setsockopt = fake_setsockopt,
 	.getsockopt = fake_getsockopt,
 	.outq = fake_outq,

@@ -373,6 +373,7 @@ void run_open(struct fault_run *r, const struct fault_way *way, unsigned flags,
 		r->way.lane = RINGTLS_LANE_AUTO;
 	r->flags = flags;
 	r->fault = fault;
+	faults_cold = flags & FAULT_COLD;
 	r->p.fd = r->p.peer_fd = -1;
 	ERR_clear_error();
 	if (faults_base == &fake_ktls) {

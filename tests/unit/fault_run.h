@@ -41,6 +41,8 @@ extern const struct fault_way faults_ways[];
 
 #define FAULT_PROMOTE_AFTER 40000
 
+#define FAULT_COLD 4096u /* files are not in memory */
+
 struct fault_run {
 	struct pair p;
 	struct fault_way way;

@@ -40,6 +40,8 @@ const struct fault faults[] = {
 	E(RECV, EAGAIN), E(RECV, EINTR), E(RECV, ECONNRESET), TOO(RECV, ENOMEM), TOO(RECV, ETIMEDOUT),
 	HOW(RECV, HALF), HOW(RECV, ONE), HOW(RECV, END),
 	E(PREAD, EIO), E(PREAD, EINTR), HOW(PREAD, HALF), HOW(PREAD, ONE), HOW(PREAD, END),
+	E(PREAD_CACHED, EAGAIN), E(PREAD_CACHED, EOPNOTSUPP), TOO(PREAD_CACHED, EIO),
+	HOW(PREAD_CACHED, HALF), HOW(PREAD_CACHED, ONE), HOW(PREAD_CACHED, END),
 	E(ULP, ENOENT), TOO(ULP, ENOMEM), TOO(ULP, ENOTCONN),
 	E(KEY, EINVAL), TOO(KEY, ENOMEM), TOO(KEY, EBUSY),
 	E(SETSOCKOPT, ENOMEM),
@@ -75,6 +77,7 @@ static const char *const kinds[FAULT_KINDS] = {
 	[FAULT_SENDFILE] = "sendfile",
 	[FAULT_RECV] = "recv",
 	[FAULT_PREAD] = "pread",
+	[FAULT_PREAD_CACHED] = "preadv2",
 	[FAULT_ULP] = "setsockopt TCP_ULP",
 	[FAULT_KEY] = "setsockopt TLS_TX",
 	[FAULT_SETSOCKOPT] = "setsockopt",
@@ -245,6 +248,21 @@ static ssize_t do_pread(int file, void *buf, size_t len, off_t offset)
 	return faults_base->pread(file, buf, f ? less(f, len) : len, offset);
 }
 
+bool faults_cold;
+static bool was_cold;
+
+static ssize_t do_pread_cached(int file, void *buf, size_t len, off_t offset)
+{
+	const struct fault *f = meet(FAULT_PREAD_CACHED);
+
+	if (f && (f->error || f->how == FAULT_END))
+		return -f->error;
+	was_cold = faults_cold && !was_cold;
+	if (was_cold)
+		return -EAGAIN;
+	return faults_base->pread_cached(file, buf, f ? less(f, len) : len, offset);
+}
+
 static int do_setsockopt(int fd, int level, int name, const void *value, socklen_t len)
 {
 	int r = refuse(level == SOL_TLS			       ? FAULT_KEY :
@@ -305,6 +323,7 @@ const struct ringtls__sys faults_sys = {
 	.recv = do_recv,
 	.recvmsg = do_recvmsg,
 	.pread = do_pread,
+	.pread_cached = do_pread_cached,
 	.setsockopt = do_setsockopt,
 	.getsockopt = do_getsockopt,
 	.outq = do_outq,

@@ -21,6 +21,7 @@ enum fault_kind {
 	FAULT_SENDFILE,
 	FAULT_RECV,
 	FAULT_PREAD,
+	FAULT_PREAD_CACHED,
 	FAULT_ULP,
 	FAULT_KEY, /* TLS_TX */
 	FAULT_SETSOCKOPT,
@@ -74,6 +75,9 @@ void faults_init(void);
 /* The nth operation of its kind from now on fails, and no other. NULL: none does. */
 void faults_arm(const struct fault *f, unsigned nth);
 bool faults_hit(void); /* it has failed */
+
+/* Each second question whether a file is in memory is answered with no. */
+extern bool faults_cold;
 
 /* Of this thread, from now on; it is off at first. Answers how it was. */
 bool faults_on(bool on);

@@ -3,6 +3,7 @@ unit_tests = \
 	tests/unit/test_adopt \
 	tests/unit/test_adopt_ktls \
 	tests/unit/test_bio \
+	tests/unit/test_cold \
 	tests/unit/test_conn \
 	tests/unit/test_contract \
 	tests/unit/test_contract_ktls \
@@ -167,6 +168,7 @@ tests_unit_test_txq_LDFLAGS = $(FAKE_MALLOC)
 tests_unit_test_seal_evp_SOURCES = tests/unit/test_seal.c tests/unit/seal_evp.c
 tests_unit_test_adopt_SOURCES = tests/unit/test_adopt.c $(pair)
 tests_unit_test_bio_SOURCES = tests/unit/test_bio.c $(pair)
+tests_unit_test_cold_SOURCES = tests/unit/test_cold.c $(pair)
 tests_unit_test_detach_SOURCES = tests/unit/test_detach.c $(pair)
 tests_unit_test_promote_SOURCES = tests/unit/test_promote.c $(pair)
 tests_unit_test_promote_ktls_SOURCES = tests/unit/test_promote.c $(over_ktls)

@@ -83,7 +83,7 @@ static bool is_needed(long call)
 		SYS_sendmsg, SYS_sendto, SYS_shutdown, SYS_clock_nanosleep, SYS_epoll_ctl,
 		SYS_epoll_pwait, SYS_futex, SYS_io_uring_enter, SYS_ppoll, SYS_restart_syscall,
 		SYS_sched_yield, SYS_timerfd_settime, SYS_fstat, SYS_lseek, SYS_newfstatat,
-		SYS_openat2, SYS_pread64, SYS_read, SYS_readv, SYS_write, SYS_writev, SYS_brk,
+		SYS_openat2, SYS_pread64, SYS_preadv2, SYS_read, SYS_readv, SYS_write, SYS_writev, SYS_brk,
 		SYS_madvise, SYS_mremap, SYS_munmap, SYS_clock_gettime, SYS_getegid, SYS_geteuid,
 		SYS_getgid, SYS_getpid, SYS_getrandom, SYS_gettid, SYS_gettimeofday, SYS_getuid,
 		SYS_rt_sigpending, SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_rt_sigtimedwait,

@@ -246,6 +246,7 @@ static void every_call_answers_a_negated_errno(void **state)
 	assert_int_equal(sys->sendfile(-1, -1, &offset, 1), -EBADF);
 	assert_int_equal(sys->recv(-1, &byte, 1, 0), -EBADF);
 	assert_int_equal(sys->pread(-1, &byte, 1, 0), -EBADF);
+	assert_int_equal(sys->pread_cached(-1, &byte, 1, 0), -EBADF);
 	assert_int_equal(sys->setsockopt(-1, SOL_SOCKET, SO_KEEPALIVE, &value, len), -EBADF);
 	assert_int_equal(sys->getsockopt(-1, SOL_SOCKET, SO_KEEPALIVE, &value, &len), -EBADF);
 	assert_int_equal(sys->outq(-1, &value), -EBADF);
