@@ -11,7 +11,6 @@
 #include "request.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <string.h>
 
@@ -126,13 +125,9 @@ static int feed_range(struct ringtls_conn *c, struct ringtls__request *r, size_t
 	return STOP;
 }
 
-/* sendfile(2) has no flag not to wait, neither for the socket (see send_file in write.c) nor
- * for the disk. */
 static bool may_send_range(struct ringtls_conn *c, const struct ringtls__request *r, size_t len)
 {
-	int flags = c->tx.state == RINGTLS__TX_KERNEL ? c->engine->sys->getfl(c->fd) : 0;
-
-	return flags > 0 && (flags & O_NONBLOCK) &&
+	return ringtls__may_sendfile(c) > 0 &&
 	       !ringtls__is_cold(c, r->file, r->offset + (off_t)r->fed, len);
 }
 

@@ -1,14 +1,47 @@
 /*
- * fetch.c - files that are not in memory. Who does not wait for the socket does not wait for
- * the disk either: the ring reads what comes next, into memory that is thrown away. Then it is
- * in the page cache, where the repeated call finds it.
+ * fetch.c - when a file may go by sendfile(2), and files that are not in memory. Who does not
+ * wait for the socket does not wait for the disk either: the ring reads what comes next, into
+ * memory that is thrown away. Then it is in the page cache, where the repeated call finds it.
  */
 #include "config.h"
 #include "request.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <sys/socket.h>
 
 #define PIECE RINGTLS__OP_BYTES
+
+/* As the kernel tells it, which is twice what was set. More than the 64 KiB of a segment and what
+ * goes with them: then there is always one that TCP sends, or room. */
+#define SAFE_BUFFER 131072
+
+static bool is_small(struct ringtls_conn *c)
+{
+	int size = 0;
+	socklen_t len = sizeof(size);
+
+	return c->engine->sys->getsockopt(c->fd, SOL_SOCKET, SO_SNDBUF, &size, &len) < 0 ||
+	       size < SAFE_BUFFER;
+}
+
+/*
+ * Not on a socket that blocks: sendfile(2) has no flag not to wait, and a sender that sleeps
+ * in the kernel's TLS may lose the connection to a signal (kmod-notes/flags.md). Nor into a
+ * small send buffer: there 6.1 may never send it (kmod-notes/sendfile.md), and by no question
+ * that takes less than a moment is it found out whether a kernel does so.
+ */
+int ringtls__may_sendfile(struct ringtls_conn *c)
+{
+	int flags;
+
+	if (c->tx.state != RINGTLS__TX_KERNEL)
+		return 0;
+	flags = c->engine->sys->getfl(c->fd);
+	if (flags < 0)
+		return flags;
+	return (flags & O_NONBLOCK) && !is_small(c);
+}
 
 static bool can_fetch(const struct ringtls_conn *c)
 {

@@ -6,8 +6,6 @@
 #include <fcntl.h>
 #include <liburing.h>
 #include <linux/sockios.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <sys/ioctl.h>
@@ -56,30 +54,6 @@ static size_t within_file(int file, off_t offset, size_t len)
 }
 
 /*
- * The kernel TLS of 6.1 gives a file's records to TCP as "more follows", and answers EAGAIN by
- * itself when the send buffer is full. Where all that the buffer holds is less than a segment,
- * nothing was sent then, so that nothing is acknowledged and the socket never becomes writable
- * (kmod-notes/sendfile.md; test_kernel). TCP sends what it has when TCP_NODELAY is set, also
- * when it was set before.
- */
-static void push_what_nothing_else_will(int fd)
-{
-	int unsent = 0, queued = 0, nodelay = 1;
-	socklen_t len = sizeof(nodelay);
-	const int on = 1;
-
-	if (ioctl(fd, SIOCOUTQNSD, &unsent) < 0 || !unsent)
-		return;
-	if (ioctl(fd, SIOCOUTQ, &queued) < 0 || queued > unsent)
-		return; /* what is on its way brings an acknowledgement */
-	if (getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &nodelay, &len) < 0)
-		return;
-	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-	if (!nodelay)
-		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &nodelay, sizeof(nodelay));
-}
-
-/*
  * sendfile(2) has no MSG_NOSIGNAL: a broken connection raises SIGPIPE, also when
  * it breaks midway and the answer is a count. The signal is blocked around the
  * call and, when the call caused it, taken from the pending set; one that was
@@ -103,8 +77,6 @@ static ssize_t real_sendfile(int fd, int file, off_t *offset, size_t len)
 			;
 	}
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	if (res == -EAGAIN)
-		push_what_nothing_else_will(fd);
 	return res;
 }
 

@@ -435,11 +435,7 @@ static int send_read(struct ringtls_conn *c, struct range *g, int *ret_answer)
 	return r == 1 ? 2 : r;
 }
 
-/*
- * Reading and sending go over for a blocking socket, too: sendfile(2) has no flag
- * not to wait, and a sender that sleeps in the kernel's TLS may lose the connection
- * to a signal (kmod-notes/flags.md).
- */
+/* Reading and sending go over for any socket. */
 static int send_file(struct ringtls_conn *c, struct range *g, int *ret_answer)
 {
 	int r = ringtls__drive(c);
@@ -448,12 +444,9 @@ static int send_file(struct ringtls_conn *c, struct range *g, int *ret_answer)
 		return r;
 	g->done = g->held;
 	g->held = 0;
-	if (g->done < g->size && c->tx.state == RINGTLS__TX_KERNEL) {
-		r = c->engine->sys->getfl(c->fd);
-		if (r < 0 || (r & O_NONBLOCK))
-			return r < 0 ? r : send_ranges(c, g);
-	}
-	r = 0;
+	r = g->done < g->size ? ringtls__may_sendfile(c) : 0;
+	if (r)
+		return r < 0 ? r : send_ranges(c, g);
 	while (r == 0 && g->done < g->size)
 		r = send_read(c, g, ret_answer);
 	ringtls__pool_put(&c->engine->pool, g->buffer);

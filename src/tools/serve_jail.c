@@ -144,7 +144,6 @@ static int add_checked_calls(scmp_filter_ctx ctx)
 		{ SCMP_SYS(fcntl), SCMP_A1(SCMP_CMP_MASKED_EQ, LOW(F_GETFL)) },
 		{ SCMP_SYS(fcntl), SCMP_A1(SCMP_CMP_MASKED_EQ, LOW(F_SETFL)) },
 		{ SCMP_SYS(ioctl), SCMP_A1(SCMP_CMP_MASKED_EQ, LOW(SIOCOUTQ)) },
-		{ SCMP_SYS(ioctl), SCMP_A1(SCMP_CMP_MASKED_EQ, LOW(SIOCOUTQNSD)) },
 		{ SCMP_SYS(ioctl), SCMP_A1(SCMP_CMP_MASKED_EQ, LOW(TCGETS)) },
 		{ SCMP_SYS(setsockopt), SCMP_A1(SCMP_CMP_MASKED_EQ, LOW(IPPROTO_TCP)) },
 		{ SCMP_SYS(setsockopt), SCMP_A1(SCMP_CMP_MASKED_EQ, LOW(282)) }, /* SOL_TLS */

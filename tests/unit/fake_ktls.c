@@ -373,6 +373,16 @@ static int get_tx(int fd, void *value, socklen_t *len)
 	return 0;
 }
 
+/* A send buffer is never too small for sendfile(2) here, so that tests meet a full one. */
+static int other_getsockopt(int fd, int level, int name, void *value, socklen_t *len)
+{
+	int r = ringtls__sys_real.getsockopt(fd, level, name, value, len);
+
+	if (r == 0 && level == SOL_SOCKET && name == SO_SNDBUF && find_keyed(fd))
+		*(int *)value += 1 << 20;
+	return r;
+}
+
 static int fake_getsockopt(int fd, int level, int name, void *value, socklen_t *len)
 {
 	int r;
@@ -380,7 +390,7 @@ static int fake_getsockopt(int fd, int level, int name, void *value, socklen_t *
 	if (level == IPPROTO_TCP && name == TCP_INFO && fake_ktls_knobs.tcp_info)
 		return -fake_ktls_knobs.tcp_info;
 	if (level != SOL_TLS || name != TLS_TX)
-		return ringtls__sys_real.getsockopt(fd, level, name, value, len);
+		return other_getsockopt(fd, level, name, value, len);
 	pthread_mutex_lock(&lock);
 	r = get_tx(fd, value, len);
 	pthread_mutex_unlock(&lock);

@@ -207,7 +207,6 @@ static void do_needed(long fd)
 		_exit(3);
 	/* What they are asked of may not know the answer; to ask is allowed. */
 	ioctl(0, SIOCOUTQ, &queued);
-	ioctl(0, SIOCOUTQNSD, &queued);
 	setsockopt(0, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 	setsockopt(0, 282, 1, &on, sizeof(on));
 	recv(0, text, sizeof(text), MSG_DONTWAIT);
