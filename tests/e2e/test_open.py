@@ -366,11 +366,12 @@ def a_socket_that_fails(payloads):
 
 
 def storm_of_updates(payloads):
-    """A limit of 20, and 400 updates; a client that stays below is served."""
-    size = 4 * MIB
+    """A limit of 20, and 400 updates; a client that stays below is served. What the sockets
+    hold is sent before the first update is read, so the storm's file is larger."""
+    size, large = 4 * MIB, 32 * MIB
     with serve(payloads, "--max-key-updates=20", tls="1.3") as server:
-        report = peer(server.port, payloads.make(size), "1.3", status=1,
-                      options=("--key-update-every", size // 400))
+        report = peer(server.port, payloads.make(large), "1.3", status=1,
+                      options=("--key-update-every", large // 400))
         if report["responses"][0]["complete"]:
             raise Failure(f"it was served to the end: {report}")
         soon(lambda: said(server, "too many key updates"), server.tail)
