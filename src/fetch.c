@@ -73,8 +73,14 @@ static int fetch(struct ringtls_conn *c, int file, off_t offset, size_t len)
 	r = ringtls__is_blocking(c);
 	if (r)
 		return r < 0 ? r : 0;
-	if (ringtls__start_read(c, NULL, file, offset, len < PIECE ? len : PIECE) < 0)
+	if (ringtls__start_read(c, NULL, file, offset, len < PIECE ? len : PIECE) < 0) {
+		ringtls__requests_drop_piece(c); /* it may be the other buffer that was not had */
 		return 0;
+	}
+	if (c->requests.read->done) { /* it could not be started */
+		ringtls__requests_drop_read(c);
+		return 0;
+	}
 	c->fetched.file = file;
 	c->fetched.offset = offset;
 	return hand_over(c);
@@ -104,12 +110,14 @@ static bool is_cold(struct ringtls_conn *c, int file, off_t at)
 	return c->engine->sys->pread_cached(file, &byte, 1, at) == -EAGAIN;
 }
 
-/* Where the first piece is that is not in memory, or -1. What is small was read in one go, from
+/* Where the first piece is that is not in memory and can be fetched, or -1. What is small was read in one go, from
  * its beginning; so its end tells. */
 static off_t find_cold(struct ringtls_conn *c, int file, off_t offset, size_t len)
 {
 	off_t end = offset + (off_t)len, at = offset;
 
+	if (!can_fetch(c) || !len)
+		return -1;
 	for (; end - at > 65536; at += PIECE < end - at ? PIECE : end - at)
 		if (is_cold(c, file, at))
 			return at;
@@ -119,12 +127,12 @@ static off_t find_cold(struct ringtls_conn *c, int file, off_t offset, size_t le
 
 bool ringtls__is_cold(struct ringtls_conn *c, int file, off_t offset, size_t len)
 {
-	return can_fetch(c) && len && find_cold(c, file, offset, len) >= 0;
+	return find_cold(c, file, offset, len) >= 0;
 }
 
 int ringtls__have_file(struct ringtls_conn *c, int file, off_t offset, size_t len)
 {
-	off_t cold = can_fetch(c) && len ? find_cold(c, file, offset, len) : -1;
+	off_t cold = find_cold(c, file, offset, len);
 
 	return cold < 0 ? 0 : fetch(c, file, cold, len - (size_t)(cold - offset));
 }

@@ -57,8 +57,8 @@ static void fill_file(const struct ringtls__item *item, struct ringtls__op *op)
 	op->offset = item->offset + (off_t)item->done;
 	op->len = item->len - item->done;
 	/* One call may fill the socket's buffer; more of it would only be refused. */
-	if (op->len > 4 * RINGTLS__OP_BYTES)
-		op->len = 4 * RINGTLS__OP_BYTES; /* RINGTLS__RANGE_MAX */
+	if (op->len > RINGTLS__RANGE_MAX)
+		op->len = RINGTLS__RANGE_MAX;
 }
 
 static int next_data(struct ringtls__tx *tx, struct ringtls__op *op)

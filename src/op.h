@@ -36,6 +36,9 @@ enum ringtls__op_kind {
 /* The most that one op moves. Sealing runs inside the op, so it is bounded. */
 #define RINGTLS__OP_BYTES (16 * RINGTLS__RECORD_MAX)
 
+/* What sendfile(2) is asked for at once, and so what of a file is looked at before. */
+#define RINGTLS__RANGE_MAX ((size_t)4 * RINGTLS__OP_BYTES)
+
 /* What is in a ring and waits for a socket there; engine_uring.c. */
 struct ringtls__flight {
 	struct ringtls__flight *next, **at;

@@ -134,9 +134,6 @@ int ringtls__requests_end_read(struct ringtls_conn *c);
 
 /* fetch.c: files, for calls that may not wait for the disk. */
 
-/* What sendfile(2) is asked for at once, and so what is looked at before. */
-#define RINGTLS__RANGE_MAX ((size_t)4 * RINGTLS__OP_BYTES)
-
 /* The kernel lane, and a socket for it: 1, 0, or a negated errno. */
 int ringtls__may_sendfile(struct ringtls_conn *c);
 

@@ -139,15 +139,22 @@ static void what_is_in_memory_goes_first(void **state)
 	pair_close(&p);
 }
 
+/* A call was made, and what it asks for is being read. */
+static void open_fetching(struct pair *p, const struct pair_opts *opts, off_t from)
+{
+	bool wants;
+
+	open_cold(p, opts, 0);
+	send_some(p, from, 5000, &wants);
+	assert_true(wants);
+}
+
 /* The caller may do anything else meanwhile. */
 static void write_instead_of_the_repetition(void **state)
 {
 	struct pair p;
-	bool wants;
 
-	open_cold(&p, *state, 0);
-	send_some(&p, 1000, 5000, &wants);
-	assert_true(wants);
+	open_fetching(&p, *state, 1000);
 	assert_int_equal(ringtls_write(p.conn, bytes, 1000), 1000);
 	send_file(&p, 1000, 300000);
 	pair_peer_expects(&p, bytes, 300000);
@@ -159,12 +166,10 @@ static void write_instead_of_the_repetition(void **state)
 static void another_range_meanwhile(void **state)
 {
 	struct pair p;
-	bool wants;
 
-	open_cold(&p, *state, 0);
+	open_fetching(&p, *state, 700000);
+	disk.cold_from = 0;
 	disk.stays_cold = true;
-	send_some(&p, 700000, 5000, &wants);
-	assert_true(wants);
 	send_file(&p, 0, 300000);
 	pair_peer_expects(&p, bytes, 300000);
 	pair_close(&p);
@@ -185,11 +190,8 @@ static void what_never_stays_in_memory_is_sent_all_the_same(void **state)
 static void freed_while_it_is_fetched(void **state)
 {
 	struct pair p;
-	bool wants;
 
-	open_cold(&p, *state, 0);
-	send_some(&p, 0, LEN, &wants);
-	assert_true(wants);
+	open_fetching(&p, *state, 0);
 	pair_close(&p); /* asserts that the engine is idle */
 }
 

@@ -524,6 +524,7 @@ static const struct scenario {
 	{ "a file", file, FAULT_IS_SMALL },
 	{ "a file and large buffers", file, 0 },
 	{ "a cold file", file, FAULT_COLD },
+	{ "a cold file on a tiny ring", file, FAULT_COLD | FAULT_TINY_RING },
 	{ "queued writes and files", queued, FAULT_IS_SMALL },
 	{ "queued in large buffers", queued, 0 },
 	{ "queued and cold", queued, FAULT_COLD },

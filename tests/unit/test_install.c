@@ -113,6 +113,16 @@ static void expect_close(struct pair *p)
 	assert_int_equal(p->peer_error, SSL_ERROR_ZERO_RETURN);
 }
 
+/* The marker went over the wire, and was not seen there. */
+static void close_unseen(struct pair *p, struct wiretap *tap)
+{
+	expect_close(p);
+	wiretap_rest(tap, p->peer_fd);
+	assert_false(wiretap_has(tap, marker, sizeof(marker)));
+	wiretap_close(tap);
+	pair_close(p);
+}
+
 static void goes_on(const struct refusal *refusal, const struct pair_opts *o)
 {
 	struct wiretap tap;
@@ -172,11 +182,7 @@ static void stays(const struct refusal *refusal, const struct pair_opts *o)
 	pair_peer_expects(&p, bytes, LEN + sizeof(marker));
 	assert_true(fake_ktls_seen.ulps <= 1); /* it was asked once */
 	assert_int_equal(fake_ktls_seen.installs, 0);
-	expect_close(&p);
-	wiretap_rest(&tap, p.peer_fd);
-	assert_false(wiretap_has(&tap, marker, sizeof(marker)));
-	wiretap_close(&tap);
-	pair_close(&p);
+	close_unseen(&p, &tap);
 }
 
 static void refused_promotion_stays_in_the_user_lane(void **state)
@@ -316,11 +322,7 @@ static void without_a_refusal_it_is_promoted(const struct refusal *refusal,
 	pair_peer_expects(&p, bytes, LEN + sizeof(marker));
 	assert_int_equal(fake_ktls_seen.installs, 1);
 	assert_int_equal(pair_info(&p).bytes, LEN + sizeof(marker));
-	expect_close(&p);
-	wiretap_rest(&tap, p.peer_fd);
-	assert_false(wiretap_has(&tap, marker, sizeof(marker)));
-	wiretap_close(&tap);
-	pair_close(&p);
+	close_unseen(&p, &tap);
 }
 
 static void these_tests_would_be_in_the_kernel_lane_otherwise(void **state)
