@@ -1,4 +1,5 @@
-/* bench_ringtls.c - ringtls: each lane on each engine, and what auto makes of it. */
+/* bench_ringtls.c - ringtls: each lane on each engine, queued on the ring as well, and what
+ * auto makes of it. */
 #include "config.h"
 #include "bench.h"
 
@@ -81,7 +82,7 @@ static int send_unit(struct bench_conn *c, const struct bench_unit *unit)
 	return 1;
 }
 
-static bool wait_engine(struct bench_side *side, int timeout_ms)
+static bool send_wait(struct bench_side *side, int timeout_ms)
 {
 	struct ringtls_event events[64];
 	int n = ringtls_engine_wait(side->engine, events, 64, timeout_ms);
@@ -90,6 +91,51 @@ static bool wait_engine(struct bench_side *side, int timeout_ms)
 		return bench_cannot(side, "waiting: %s", ringtls_strerror(n));
 	for (int i = 0; i < n; i++)
 		((struct bench_conn *)events[i].user)->busy = false;
+	return true;
+}
+
+/*
+ * Queued: a unit is a request, started together with those of the other connections, and it
+ * counts when the kernel has all of it.
+ */
+static int queue_unit(struct bench_conn *c, const struct bench_unit *unit)
+{
+	struct iovec iov = {.iov_base = (void *)(uintptr_t)unit->bytes, .iov_len = unit->len};
+	int n;
+
+	if (c->in_flight)
+		return 0;
+	if (c->at) {
+		c->at = 0;
+		return 1;
+	}
+	n = unit->bytes ? ringtls_queue_writev(c->rt, &iov, 1, 0)
+			: ringtls_queue_sendfile(c->rt, unit->file, 0, unit->len, 0);
+	if (n <= 0)
+		return failed(c, n, "queueing");
+	c->in_flight = true;
+	return 0;
+}
+
+static bool queue_wait(struct bench_side *side, int timeout_ms)
+{
+	struct ringtls_completion done[64];
+	int n;
+
+	if (!send_wait(side, timeout_ms))
+		return false;
+	while ((n = ringtls_engine_completions(side->engine, done, 64)) > 0)
+		for (int i = 0; i < n; i++) {
+			struct bench_conn *c = done[i].user;
+
+			if (!(done[i].flags & RINGTLS_SENT))
+				continue;
+			if (done[i].error)
+				return bench_cannot(side, "a request: %s",
+						    ringtls_strerror(done[i].error));
+			c->in_flight = c->busy = false;
+			c->at = (size_t)done[i].bytes;
+		}
 	return true;
 }
 
@@ -106,7 +152,7 @@ static void count(struct bench_side *side, struct bench_counts *counts)
 	counts->shorts = info.short_sends;
 }
 
-#define METHOD(id, lane_is, backend_is, named, words)                                              \
+#define METHOD(id, lane_is, backend_is, way, named, words)                                            \
 	const struct bench_method id = {                                                           \
 		.name = named,                                                                     \
 		.text = words,                                                                     \
@@ -119,17 +165,25 @@ static void count(struct bench_side *side, struct bench_counts *counts)
 		.attach = attach,                                                                  \
 		.detach = detach,                                                                  \
 		.ready = ready,                                                                    \
-		.send = send_unit,                                                                 \
-		.wait = wait_engine,                                                               \
+		.send = way##_unit,                                                                \
+		.wait = way##_wait,                                                                \
 		.count = count,                                                                    \
 	}
 
-METHOD(bench_auto, AUTO, AUTO, "ringtls-auto", "ringtls as it chooses by itself");
-METHOD(bench_kernel_uring, KERNEL, URING, "kernel-uring", "ringtls, kernel lane, on a ring");
-METHOD(bench_kernel_syscalls, KERNEL, SYSCALLS, "kernel-syscalls",
+METHOD(bench_auto, AUTO, AUTO, send, "ringtls-auto", "ringtls as it chooses by itself");
+METHOD(bench_kernel_uring, KERNEL, URING, send, "kernel-uring", "ringtls, kernel lane, on a ring");
+METHOD(bench_kernel_queued, KERNEL, URING, queue, "kernel-queued",
+       "ringtls, kernel lane, queued on a ring");
+METHOD(bench_kernel_syscalls, KERNEL, SYSCALLS, send, "kernel-syscalls",
        "ringtls, kernel lane, by system calls");
-METHOD(bench_user_uring, USER, URING, "user-uring", "ringtls, user lane, on a ring");
-METHOD(bench_user_syscalls, USER, SYSCALLS, "user-syscalls", "ringtls, user lane, by system calls");
-METHOD(bench_openssl_uring, OPENSSL, URING, "openssl-uring", "ringtls, openssl lane, on a ring");
-METHOD(bench_openssl_syscalls, OPENSSL, SYSCALLS, "openssl-syscalls",
+METHOD(bench_user_uring, USER, URING, send, "user-uring", "ringtls, user lane, on a ring");
+METHOD(bench_user_queued, USER, URING, queue, "user-queued",
+       "ringtls, user lane, queued on a ring");
+METHOD(bench_user_syscalls, USER, SYSCALLS, send, "user-syscalls",
+       "ringtls, user lane, by system calls");
+METHOD(bench_openssl_uring, OPENSSL, URING, send, "openssl-uring",
+       "ringtls, openssl lane, on a ring");
+METHOD(bench_openssl_queued, OPENSSL, URING, queue, "openssl-queued",
+       "ringtls, openssl lane, queued on a ring");
+METHOD(bench_openssl_syscalls, OPENSSL, SYSCALLS, send, "openssl-syscalls",
        "ringtls, openssl lane, by system calls");

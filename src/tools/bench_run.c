@@ -7,10 +7,24 @@
 #include <string.h>
 
 const struct bench_method *const bench_methods[] = {
-	&bench_aead,	      &bench_tcp_send,	    &bench_tcp_ring,	     &bench_tcp_sendfile,
-	&bench_ssl_write,     &bench_ssl_ktls,	    &bench_ssl_sendfile,     &bench_membio_ring,
-	&bench_auto,	      &bench_kernel_uring,  &bench_kernel_syscalls,  &bench_user_uring,
-	&bench_user_syscalls, &bench_openssl_uring, &bench_openssl_syscalls,
+	&bench_aead,
+	&bench_tcp_send,
+	&bench_tcp_ring,
+	&bench_tcp_sendfile,
+	&bench_ssl_write,
+	&bench_ssl_ktls,
+	&bench_ssl_sendfile,
+	&bench_membio_ring,
+	&bench_auto,
+	&bench_kernel_uring,
+	&bench_kernel_queued,
+	&bench_kernel_syscalls,
+	&bench_user_uring,
+	&bench_user_queued,
+	&bench_user_syscalls,
+	&bench_openssl_uring,
+	&bench_openssl_queued,
+	&bench_openssl_syscalls,
 };
 
 const size_t bench_method_count = BENCH_COUNT(bench_methods);
