@@ -133,6 +133,11 @@ void ringtls__wait_done(struct ringtls_engine *e, struct ringtls__wait *wait)
 	make_ready(e, wait->waiter);
 }
 
+void ringtls__waiter_put_back(struct ringtls_engine *e, struct ringtls__waiter *w)
+{
+	make_ready(e, w);
+}
+
 void ringtls__waiter_wake(struct ringtls_engine *e, struct ringtls__waiter *w)
 {
 	make_ready(e, w);
@@ -255,6 +260,8 @@ void ringtls__engine_start(struct ringtls_engine *e, struct ringtls__waiter *w,
 {
 	ringtls__op_msg(op);
 	op->waiter = w;
+	e->started++;
+	e->started_bytes += ringtls__op_transmits(op) ? op->len : 0;
 	e->backend->start(e, op);
 }
 

@@ -84,6 +84,10 @@ struct ringtls__backend {
 	/* Hands over what was started. 0 or a negated errno. */
 	int (*submit)(struct ringtls_engine *e);
 
+	/* The same, and takes what has ended; NULL: what is started is not kept back, or is
+	 * handed over by the caller. */
+	int (*flush)(struct ringtls_engine *e);
+
 	/* Makes the descriptor readable, or not, for what only the ready list knows. */
 	void (*kick)(struct ringtls_engine *e);
 	void (*unkick)(struct ringtls_engine *e);
@@ -114,6 +118,9 @@ struct ringtls_engine {
 	struct ringtls__told *told_head; /* queue.c: what the caller is to be told */
 	struct ringtls__told **told_tail;
 	struct ringtls__op op; /* of the call that runs */
+	/* Ops that were started since the last flush, and their bytes. */
+	unsigned started;
+	size_t started_bytes;
 	unsigned stall_ms;	/* how often what waits in a ring is compared with poll(2) */
 	uint64_t ops, bytes, short_sends, transmit_calls, waits, enters;
 	uint64_t stalls; /* waits that only poll(2) knew to be over */
@@ -143,6 +150,9 @@ int ringtls__waiter_sleep(struct ringtls_engine *e, struct ringtls__waiter *w, s
 
 /* Puts the connection among the ready, for what no wait would show. */
 void ringtls__waiter_wake(struct ringtls_engine *e, struct ringtls__waiter *w);
+
+/* Puts one back that ringtls__engine_next_ready gave: the caller is not told of it yet. */
+void ringtls__waiter_put_back(struct ringtls_engine *e, struct ringtls__waiter *w);
 
 /* Starts an op for a connection, which is among the ready when it ends later. */
 void ringtls__engine_start(struct ringtls_engine *e, struct ringtls__waiter *w,

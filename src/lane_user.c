@@ -69,16 +69,16 @@ static bool sealable(const struct ringtls__item *item)
 
 static int fill(struct ringtls__tx *tx)
 {
-	size_t want = 0, room;
+	size_t around = 2 * ringtls__sealer_overhead(tx->sealer), want = 0, room;
+	size_t full = RINGTLS__RECORD_MAX + around;
 	int r = 1;
 
 	/* Items that share a record need no more than if they did not. */
-	for (const struct ringtls__item *i = tx->q.head; sealable(i) && want <= RINGTLS__RECORD_MAX;
-	     i = i->next)
-		want += i->len - i->done + 2 * ringtls__sealer_overhead(tx->sealer);
+	for (const struct ringtls__item *i = tx->q.head; sealable(i) && want <= full; i = i->next)
+		want += i->len - i->done + around;
 
-	tx->out.bytes = ringtls__pool_get(
-		tx->q.pool, want > RINGTLS__RECORD_MAX ? RINGTLS__POOL_MAX : want, &room);
+	tx->out.bytes =
+		ringtls__pool_get(tx->q.pool, want > full ? RINGTLS__POOL_MAX : want, &room);
 	if (!tx->out.bytes)
 		return -ENOMEM;
 	tx->out.start = tx->out.end = 0;

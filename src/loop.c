@@ -4,18 +4,65 @@
 
 #include <errno.h>
 
-/* A turn for each that has something to start. */
+/*
+ * What is started goes out together, but in portions: what was just sealed is in the cache
+ * still, and the next portion has the same buffers again, however many connections there are
+ * (pool.c keeps as many free). A system call for half a MiB is nothing beside that.
+ */
+#define PORTION_BYTES (512 * 1024)
+#define PORTION_OPS   128
+
+static unsigned count_work(const struct ringtls_engine *e)
+{
+	unsigned n = 0;
+
+	for (const struct ringtls__waiter *w = e->work.head; w; w = w->next_work)
+		n++;
+	return n;
+}
+
+/* Those whose ops have ended go on; of what the caller waits for it is told later. */
+static void settle(struct ringtls_engine *e)
+{
+	struct ringtls__waiter *w, *first_kept = NULL;
+
+	while (e->ready_head && e->ready_head != first_kept) {
+		struct ringtls_conn *c;
+
+		w = ringtls__engine_next_ready(e);
+		c = w->event.conn;
+		if (!c->is_wanted) {
+			ringtls__advance(c);
+			continue;
+		}
+		ringtls__waiter_put_back(e, w);
+		first_kept = first_kept ? first_kept : w;
+	}
+}
+
+static void hand_over_portion(struct ringtls_engine *e)
+{
+	if ((e->started < PORTION_OPS && e->started_bytes < PORTION_BYTES) || !e->backend->flush)
+		return;
+	e->started = 0;
+	e->started_bytes = 0;
+	/* What could not be handed over goes with the next submission, whose error counts. */
+	(void)e->backend->flush(e);
+	settle(e);
+}
+
+/* A turn for each that has something to start; those that come back into the list wait for
+ * the next round. */
 static void do_work(struct ringtls_engine *e)
 {
-	struct ringtls__waiter *last = NULL, *w;
+	unsigned n = count_work(e);
+	struct ringtls__waiter *w;
 
-	/* Those that come back into the list wait for the next round. */
-	for (w = e->work.head; w; w = w->next_work)
-		last = w;
-	while (last && (w = ringtls__engine_next_work(e))) {
+	e->started = 0;
+	e->started_bytes = 0;
+	while (n-- && (w = ringtls__engine_next_work(e))) {
 		ringtls__advance(w->event.conn);
-		if (w == last)
-			break;
+		hand_over_portion(e);
 	}
 }
 

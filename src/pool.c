@@ -6,16 +6,18 @@
 #include <stdlib.h>
 
 /*
- * Alerts and key updates; handshake flights; one full record; one operation.
- * What is kept free is bounded: half a MiB of the largest, little else.
+ * Alerts, key updates and requests; a record of 1 KiB; one of 4 KiB, handshake flights; a
+ * full one; one operation. Of each so many are kept free as a portion of queued writes needs
+ * (loop.c), and requests for many connections: 3 MiB in all.
  */
 static const struct {
 	size_t size;
 	unsigned keep;
 } classes[RINGTLS__POOL_CLASSES] = {
-	{ 256, 64 },
-	{ 4096, 32 },
-	{ 20480, 16 },
+	{ 256, 1024 },
+	{ 1152, 256 },
+	{ 4352, 128 },
+	{ 20480, 40 },
 	{ RINGTLS__POOL_MAX, 4 },
 };
 

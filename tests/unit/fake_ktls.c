@@ -19,7 +19,7 @@
 #define SOL_TLS 282
 #endif
 
-#define FDS	  1024
+#define FDS	  4096
 #define RECORD	  RINGTLS__RECORD_MAX
 #define SEALED	  (RECORD + 64)
 #define PIPE	  65536 /* sendfile(2) goes through a pipe of 16 pages */

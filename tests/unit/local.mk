@@ -19,6 +19,8 @@ unit_tests = \
 	tests/unit/test_keylog \
 	tests/unit/test_kernel \
 	tests/unit/test_lanes \
+	tests/unit/test_many \
+	tests/unit/test_many_ktls \
 	tests/unit/test_opts \
 	tests/unit/test_pool \
 	tests/unit/test_probe \
@@ -133,6 +135,8 @@ tests_unit_test_ktls_SOURCES = tests/unit/test_ktls.c $(pair) \
 tests_unit_test_ktls_LDFLAGS = $(FAKE_PROBE)
 tests_unit_test_stream_ktls_SOURCES = tests/unit/test_stream.c $(over_ktls)
 tests_unit_test_stream_ktls_LDFLAGS = $(OVER_KTLS)
+tests_unit_test_many_ktls_SOURCES = tests/unit/test_many.c $(over_ktls)
+tests_unit_test_many_ktls_LDFLAGS = $(OVER_KTLS)
 tests_unit_test_queue_ktls_SOURCES = tests/unit/test_queue.c $(over_ktls)
 tests_unit_test_queue_ktls_LDFLAGS = $(OVER_KTLS)
 tests_unit_test_adopt_ktls_SOURCES = tests/unit/test_adopt.c $(over_ktls)
@@ -178,6 +182,7 @@ tests_unit_test_promote_old_ktls_LDFLAGS = $(OVER_KTLS)
 tests_unit_test_early_SOURCES = tests/unit/test_early.c $(pair)
 tests_unit_test_erase_SOURCES = tests/unit/test_erase.c tests/unit/memory.c tests/unit/memory.h \
 	tests/unit/side.c tests/unit/side.h $(pair)
+tests_unit_test_many_SOURCES = tests/unit/test_many.c $(pair)
 tests_unit_test_queue_SOURCES = tests/unit/test_queue.c $(pair)
 tests_unit_test_contract_SOURCES = tests/unit/test_contract.c $(pair)
 tests_unit_test_contract_ktls_SOURCES = tests/unit/test_contract.c $(over_ktls)

@@ -803,93 +803,6 @@ static void descriptor_tells_of_completions(void **state)
 	pair_close(&p);
 }
 
-#define MANY 16
-
-/* More connections of the same engine. */
-struct more {
-	int fd, peer_fd;
-	SSL *ssl, *peer;
-	struct ringtls_conn *conn;
-};
-
-static void more_open(struct pair *p, struct more *m)
-{
-	const struct ringtls_conn_opts opts = { .size = sizeof(opts), .user = p };
-	int ours = 0, peer = 0;
-
-	pair_sockets(AF_INET, false, &m->fd, &m->peer_fd);
-	m->ssl = SSL_new(p->ours_ctx);
-	m->peer = SSL_new(p->peer_ctx);
-	SSL_set_accept_state(m->ssl);
-	SSL_set_connect_state(m->peer);
-	assert_int_equal(SSL_set_fd(m->peer, m->peer_fd), 1);
-	assert_int_equal(ringtls_conn_new(&m->conn, p->engine, m->ssl, m->fd, &opts), 0);
-	for (int i = 0; i < 500 && (ours != 1 || peer != 1); i++) {
-		struct pollfd fds[] = { { .fd = m->fd, .events = POLLIN },
-					{ .fd = m->peer_fd, .events = POLLIN } };
-
-		ours = ours == 1 ? 1 : ringtls_handshake(m->conn);
-		peer = peer == 1 ? 1 : SSL_do_handshake(m->peer);
-		if (ours != 1 || peer != 1)
-			poll(fds, 2, 20);
-	}
-	assert_int_equal(ours, 1);
-	assert_int_equal(peer, 1);
-}
-
-static void more_close(struct more *m)
-{
-	assert_int_equal(ringtls_conn_free(m->conn), 0);
-	SSL_free(m->ssl);
-	SSL_free(m->peer);
-	close(m->fd);
-	close(m->peer_fd);
-}
-
-static uint64_t transmit_calls(const struct pair *p)
-{
-	struct ringtls_engine_info info = { .size = sizeof(info) };
-
-	assert_int_equal(ringtls_engine_get_info(p->engine, &info), 0);
-	return info.transmit_calls;
-}
-
-static void one_system_call_starts_all_connections(void **state)
-{
-	const struct pair_opts *o = *state;
-	struct more more[MANY];
-	struct ringtls_completion done[2 * MANY];
-	unsigned sent = 0;
-	uint64_t before;
-	struct pair p;
-
-	open_shaken(&p, o);
-	for (int i = 0; i < MANY; i++)
-		more_open(&p, &more[i]);
-	before = transmit_calls(&p);
-	for (int i = 0; i < MANY; i++) {
-		const struct iovec iov = { big, 1000 };
-
-		assert_int_equal(ringtls_queue_writev(more[i].conn, &iov, 1, (uint64_t)i), 1);
-	}
-	assert_int_equal(ringtls_engine_submit(p.engine), 0);
-	assert_int_equal(transmit_calls(&p) - before,
-			 p.opts.backend == RINGTLS_BACKEND_URING ? 1 : MANY);
-	for (int tries = 0; sent < MANY && tries < 1000; tries++) {
-		struct ringtls_event ev[MANY];
-		int n;
-
-		assert_true(ringtls_engine_wait(p.engine, ev, MANY, 10) >= 0);
-		n = ringtls_engine_completions(p.engine, done, 2 * MANY);
-		for (int i = 0; i < n; i++)
-			sent += (done[i].flags & RINGTLS_SENT) != 0;
-	}
-	assert_int_equal(sent, MANY);
-	for (int i = 0; i < MANY; i++)
-		more_close(&more[i]);
-	pair_close(&p);
-}
-
 static void warm_queue_allocates_nothing(void **state)
 {
 	struct pair p;
@@ -1051,7 +964,6 @@ static const struct list_test tests[] = {
 	T(a_key_that_is_used_up_is_renewed_in_mid_flight),
 	T(answer_that_was_put_off_goes_before_the_next_data),
 	T(descriptor_tells_of_completions),
-	T(one_system_call_starts_all_connections),
 	T(warm_queue_allocates_nothing),
 	T(the_child_of_a_fork_may_free),
 	T(writev_sends_all_pieces),

@@ -1,0 +1,240 @@
+/*
+ * test_many.c - many connections of one engine, whose queued writes start together: in every
+ * lane and engine, TLS 1.2 and 1.3.
+ */
+#include "support.h"
+#include "list.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define FEW  16  /* they are started at once */
+#define MANY 160 /* more than are started at once: see loop.c */
+
+#define RECORD 16384
+
+static uint8_t bytes[RECORD];
+
+/* Each is told of with the address of its own. */
+struct one {
+	int fd, peer_fd;
+	SSL *ssl, *peer;
+	struct ringtls_conn *conn;
+	unsigned sent;
+	bool has_event;
+};
+
+static struct one ones[MANY];
+
+static void open_one(struct pair *p, struct one *m, uint32_t max_requests)
+{
+	const struct ringtls_conn_opts opts = {
+		.size = sizeof(opts), .user = m, .max_requests = max_requests};
+	int ours = 0, peer = 0;
+
+	memset(m, 0, sizeof(*m));
+	pair_sockets(AF_INET, false, &m->fd, &m->peer_fd);
+	m->ssl = SSL_new(p->ours_ctx);
+	m->peer = SSL_new(p->peer_ctx);
+	SSL_set_accept_state(m->ssl);
+	SSL_set_connect_state(m->peer);
+	assert_int_equal(SSL_set_fd(m->peer, m->peer_fd), 1);
+	assert_int_equal(ringtls_conn_new(&m->conn, p->engine, m->ssl, m->fd, &opts), 0);
+	for (int i = 0; i < 500 && (ours != 1 || peer != 1); i++) {
+		struct pollfd fds[] = {{.fd = m->fd, .events = POLLIN},
+				       {.fd = m->peer_fd, .events = POLLIN}};
+
+		ours = ours == 1 ? 1 : ringtls_handshake(m->conn);
+		peer = peer == 1 ? 1 : SSL_do_handshake(m->peer);
+		if (ours != 1 || peer != 1)
+			poll(fds, 2, 20);
+	}
+	assert_int_equal(ours, 1);
+	assert_int_equal(peer, 1);
+}
+
+static void open_all(struct pair *p, const struct pair_opts *o, int n, uint32_t max_requests)
+{
+	struct ringtls_event ev;
+
+	pair_need(o);
+	pair_open(p, o);
+	pair_handshake(p);
+	for (int i = 0; i < n; i++)
+		open_one(p, &ones[i], max_requests);
+	/* What the handshakes waited for. */
+	for (int none = 0; none < 2;)
+		none = ringtls_engine_wait(p->engine, &ev, 1, 1) == 0 ? none + 1 : 0;
+}
+
+static void close_all(struct pair *p, int n)
+{
+	for (int i = 0; i < n; i++) {
+		assert_int_equal(ringtls_conn_free(ones[i].conn), 0);
+		SSL_free(ones[i].ssl);
+		SSL_free(ones[i].peer);
+		close(ones[i].fd);
+		close(ones[i].peer_fd);
+	}
+	pair_close(p);
+}
+
+static int queue(const struct one *m, size_t len)
+{
+	const struct iovec iov = {bytes, len};
+
+	return ringtls_queue_writev(m->conn, &iov, 1, 0);
+}
+
+static unsigned collect(struct pair *p)
+{
+	struct ringtls_completion done[64];
+	unsigned sent = 0;
+	int n;
+
+	while ((n = ringtls_engine_completions(p->engine, done, 64)) > 0)
+		for (int i = 0; i < n; i++) {
+			struct one *m = done[i].user;
+
+			assert_ptr_equal(done[i].conn, m->conn);
+			if (!(done[i].flags & RINGTLS_SENT))
+				continue;
+			assert_int_equal(done[i].error, 0);
+			m->sent++;
+			sent++;
+		}
+	return sent;
+}
+
+/* Until n requests are sent, and so many connections had an event. */
+static void go_on(struct pair *p, unsigned n, unsigned n_events)
+{
+	struct ringtls_event events[FEW];
+	unsigned sent = collect(p), told = 0;
+
+	for (int tries = 0; (sent < n || told < n_events) && tries < 2000; tries++) {
+		int some = ringtls_engine_wait(p->engine, events, FEW, 10);
+
+		assert_true(some >= 0);
+		for (int i = 0; i < some; i++) {
+			((struct one *)events[i].user)->has_event = true;
+			told++;
+		}
+		sent += collect(p);
+	}
+	assert_int_equal(sent, n);
+	assert_true(told >= n_events);
+}
+
+static void peer_gets(const struct one *m, size_t len)
+{
+	static uint8_t got[RECORD];
+	size_t n, at = 0;
+
+	while (at < len) {
+		struct pollfd pfd = {.fd = m->peer_fd, .events = POLLIN};
+
+		if (SSL_read_ex(m->peer, got, sizeof(got), &n) != 1) {
+			assert_int_equal(poll(&pfd, 1, 10000), 1);
+			continue;
+		}
+		assert_true(n <= len - at);
+		assert_memory_equal(got, bytes + at, n);
+		at += n;
+	}
+}
+
+static uint64_t transmit_calls(const struct pair *p)
+{
+	struct ringtls_engine_info info = {.size = sizeof(info)};
+
+	assert_int_equal(ringtls_engine_get_info(p->engine, &info), 0);
+	return info.transmit_calls;
+}
+
+static void one_system_call_starts_all_connections(void **state)
+{
+	uint64_t before;
+	struct pair p;
+
+	open_all(&p, *state, FEW, 0);
+	before = transmit_calls(&p);
+	for (int i = 0; i < FEW; i++)
+		assert_int_equal(queue(&ones[i], 1000), 1);
+	assert_int_equal(ringtls_engine_submit(p.engine), 0);
+	assert_int_equal(transmit_calls(&p) - before,
+			 p.opts.backend == RINGTLS_BACKEND_URING ? 1 : FEW);
+	go_on(&p, FEW, 0);
+	for (int i = 0; i < FEW; i++)
+		peer_gets(&ones[i], 1000);
+	close_all(&p, FEW);
+}
+
+/* What is sealed is bounded, and not by the number of connections: so the pool, which keeps
+ * less than they would hold together, is not asked for more. */
+static void buffers_do_not_grow_with_the_connections(void **state)
+{
+	uint64_t allocations = 0, before = 0;
+	struct pair p;
+
+	open_all(&p, *state, MANY, 0);
+	for (int round = 0; round < 3; round++) {
+		allocations = p.engine->pool.allocations;
+		before = transmit_calls(&p);
+		for (int i = 0; i < MANY; i++)
+			assert_int_equal(queue(&ones[i], RECORD), 1);
+		assert_int_equal(ringtls_engine_submit(p.engine), 0);
+		go_on(&p, MANY, 0);
+		for (int i = 0; i < MANY; i++)
+			peer_gets(&ones[i], RECORD);
+	}
+	assert_int_equal(p.engine->pool.allocations, allocations);
+	if (p.opts.backend == RINGTLS_BACKEND_URING)
+		assert_in_range(transmit_calls(&p) - before, 2, MANY / 20);
+	close_all(&p, MANY);
+}
+
+/* Nobody's turn comes twice before everybody's came once. */
+static void who_has_much_does_not_hold_up_who_has_little(void **state)
+{
+	const struct iovec piece = {bytes, sizeof(bytes)};
+	struct iovec much[100];
+	unsigned sent;
+	struct pair p;
+
+	open_all(&p, *state, 4, 0);
+	for (int i = 0; i < 100; i++)
+		much[i] = piece;
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(ringtls_queue_writev(ones[i].conn, much, 100, 0), 1);
+	assert_int_equal(queue(&ones[3], 100), 1);
+	assert_int_equal(ringtls_engine_submit(p.engine), 0);
+	for (int tries = 0; !ones[3].sent && tries < 3; tries++) {
+		struct ringtls_event ev;
+
+		assert_true(ringtls_engine_wait(p.engine, &ev, 1, 0) >= 0);
+		sent = collect(&p);
+		assert_true(sent <= 1);
+	}
+	assert_int_equal(ones[3].sent, 1);
+	assert_int_equal(ones[0].sent + ones[1].sent + ones[2].sent, 0);
+	peer_gets(&ones[3], 100);
+	close_all(&p, 4);
+}
+
+static const struct list_test tests[] = {
+#define T(f) { #f, f }
+	T(one_system_call_starts_all_connections),
+	T(buffers_do_not_grow_with_the_connections),
+	T(who_has_much_does_not_hold_up_who_has_little),
+};
+
+int main(int argc, char **argv)
+{
+	signal(SIGPIPE, SIG_DFL); /* none may come */
+	pair_fill(bytes, sizeof(bytes));
+	list_add_all(tests, COUNT(tests), every_lane, EVERY_LANE);
+	return list_run("many", argc, argv);
+}
