@@ -171,6 +171,9 @@ static void pop(struct ringtls_conn *c)
 	ringtls__request_pass(c, r);
 	q->count--;
 	tell(r, RINGTLS_RELEASED | RINGTLS_SENT);
+	if (q->wants_room) /* what an engine does at once ends no wait */
+		ringtls__waiter_wake(c->engine, &c->waiter);
+	q->wants_room = false;
 }
 
 static void count_off(struct ringtls_conn *c, uint64_t n)
@@ -260,7 +263,7 @@ static int may_queue(struct ringtls_conn *c)
 	if (c->call.kind != RINGTLS__CALL_NONE)
 		return ringtls__refused(c, SSL_R_BAD_WRITE_RETRY);
 	if (c->requests.count >= c->requests.max) {
-		c->is_wanted = true;
+		c->is_wanted = c->requests.wants_room = true;
 		return ringtls__want(c, SSL_ERROR_WANT_WRITE);
 	}
 	return 1;

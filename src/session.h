@@ -41,6 +41,7 @@ struct ringtls__requests {
 	uint32_t count, max;
 	uint64_t app_bytes; /* what tx.app_bytes was when it was last looked at */
 	bool cancels;       /* some were cancelled, and may still be in the machine's queue */
+	bool wants_room;    /* the caller waits for an event, as there was no room */
 
 	uint8_t *piece; /* pool memory: bytes of a file, or of small pieces put together */
 	size_t room;

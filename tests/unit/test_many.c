@@ -196,6 +196,28 @@ static void buffers_do_not_grow_with_the_connections(void **state)
 	close_all(&p, MANY);
 }
 
+/* An op may end where no wait does: at once, or while others are started. */
+static void who_waits_for_room_is_told(void **state)
+{
+	struct pair p;
+
+	open_all(&p, *state, MANY, 1);
+	for (int i = 0; i < MANY; i++)
+		assert_int_equal(queue(&ones[i], 100), 1);
+	for (int i = 0; i < FEW; i++) {
+		assert_int_equal(queue(&ones[i], 100), -1);
+		assert_int_equal(ringtls_get_error(ones[i].conn, -1), SSL_ERROR_WANT_WRITE);
+	}
+	assert_int_equal(ringtls_engine_submit(p.engine), 0);
+	go_on(&p, MANY, FEW);
+	for (int i = 0; i < MANY; i++) {
+		assert_int_equal(ones[i].has_event, i < FEW);
+		assert_int_equal(ones[i].sent, 1);
+		peer_gets(&ones[i], 100);
+	}
+	close_all(&p, MANY);
+}
+
 /* Nobody's turn comes twice before everybody's came once. */
 static void who_has_much_does_not_hold_up_who_has_little(void **state)
 {
@@ -228,6 +250,7 @@ static const struct list_test tests[] = {
 #define T(f) { #f, f }
 	T(one_system_call_starts_all_connections),
 	T(buffers_do_not_grow_with_the_connections),
+	T(who_waits_for_room_is_told),
 	T(who_has_much_does_not_hold_up_who_has_little),
 };
 
