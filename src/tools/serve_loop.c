@@ -242,7 +242,8 @@ static int poll_others(struct serve_loop *loop, int timeout_ms)
 	return 0;
 }
 
-/* One turn for each connection that gave way before; those that do again wait for the next. */
+/* One turn for each connection that gave way before, if there was one; those that do again
+ * wait for the next. */
 static bool run_runnable(struct serve_loop *loop)
 {
 	struct serve_conn *last = TAILQ_LAST(&loop->runnable, serve_conns);
@@ -255,15 +256,19 @@ static bool run_runnable(struct serve_loop *loop)
 		unyield(conn);
 		serve_conn_run(conn);
 	}
-	return !TAILQ_EMPTY(&loop->runnable);
+	return last;
 }
 
-/* The work there is. 1: there may be more; 0: sleep; less: an error of the engine. */
+/*
+ * The work there is. 1: there may be more; 0: sleep; less: an error of the engine. After a turn
+ * of any connection there is more: what it waits for is handed over by the next
+ * ringtls_engine_wait (LAZY_WAITS), and before that nothing would end our sleep.
+ */
 static int work(struct serve_loop *loop)
 {
 	struct ringtls_event events[EVENTS];
 	int n = ringtls_engine_wait(loop->engine, events, EVENTS, 0);
-	bool more;
+	bool ran;
 
 	for (int i = 0; i < n; i++) {
 		struct serve_conn *conn = events[i].user;
@@ -272,8 +277,8 @@ static int work(struct serve_loop *loop)
 		if (!conn->runnable)
 			serve_conn_run(conn);
 	}
-	more = run_runnable(loop);
-	return n < 0 ? n : n > 0 || more;
+	ran = run_runnable(loop);
+	return n < 0 ? n : n > 0 || ran;
 }
 
 static bool is_over(const struct serve_loop *loop)

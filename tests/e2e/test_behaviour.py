@@ -261,6 +261,24 @@ def resets(plan, payloads, lane, engine):
             ends_well(server, tap)
 
 
+def goes_on_at_once(plan, payloads, lane, engine):
+    """A wait that is not handed to the kernel ends when the server looks for stalled clients,
+    every 5 seconds."""
+    size = 16 * MIB
+    with plan.check(f"{lane} {engine}: who reads again gets the rest at once"):
+        with Server(payloads, lane, engine) as server:
+            payloads.make(size)
+            for slowness in (MIB, 3 * MIB, 5 * MIB + 7):
+                start = time.monotonic()
+                report = peer(server.port, payloads.make(size), "1.3", options=(
+                    "--slow", slowness, "--slow-for", 400))
+                took = time.monotonic() - start
+                if report["responses"][0]["sha256"] != payloads.hashes[size]:
+                    raise Failure(report)
+                if took > 4.5:
+                    raise Failure(f"it took {took:.1f} s")
+
+
 # ---- SIGTERM ------------------------------------------------------------------
 
 
@@ -386,7 +404,7 @@ def test(plan):
         with plan.check("slow readers: tested to the end"):
             slow_readers(plan, payloads)
         for lane, engine in places():
-            for behaviour in (full_at_the_end, resets, stop_in_transfer, key_updates, half_closes):
+            for behaviour in (full_at_the_end, resets, goes_on_at_once, stop_in_transfer, key_updates, half_closes):
                 with plan.check(f"{lane} {engine}: {behaviour.__name__}: tested to the end"):
                     behaviour(plan, payloads, lane, engine)
 
