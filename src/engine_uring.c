@@ -11,12 +11,6 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-/*
- * A lone op up to this size, a sealed record, goes out by sendmsg(2): a system call each
- * way, and that one costs less. What waits, or is larger, takes the ring.
- */
-#define LONE_BYTES (16384 + 256)
-
 /* user_data: the address of a wait, or of an op and this bit; or nobody's, as of
  * cancellations; or the stall timer's. */
 #define IS_OP  1u
@@ -344,9 +338,13 @@ static void run_on_ring(struct ringtls_engine *e, struct ringtls__op *op)
 		collect(e, -1);
 }
 
+/*
+ * A lone op that does not wait goes out by sendmsg(2), whatever its size: it is a system call
+ * either way, and that one costs less. The ring is for what waits, and for what goes together.
+ */
 static void transmit(struct ringtls_engine *e, struct ringtls__op *op)
 {
-	if (op->kind == RINGTLS__OP_SENDFILE || (op->nowait && op->len <= LONE_BYTES))
+	if (op->kind == RINGTLS__OP_SENDFILE || op->nowait)
 		ringtls__ring_call(e, op);
 	else
 		run_on_ring(e, op);
