@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "serve_cond.h"
@@ -13,7 +14,7 @@
 #include "serve_text.h"
 
 #define HEAD_MAX  1024  /* without a Location; types come from the administrator's file */
-#define SHORT_MAX 16384 /* head and body that fit one TLS record go out together */
+#define SHORT_MAX 32768 /* head and body that fit two TLS records go out together */
 
 static const char *reason_phrase(int status)
 {
@@ -146,22 +147,13 @@ static void add_file_fields(struct serve_text *text, const struct serve_file *fi
 	serve_text_add(text, "\r\n");
 }
 
-/* Reads a body that fits behind its head. False: the file could not give it. */
+/* Reads a body that fits behind its head, if that needs no waiting for a disk. */
 static bool read_short(struct serve_text *text, int file, const struct serve_part *part)
 {
-	char *at = text->at + text->len;
-	size_t left = (size_t)part->len;
-	off_t offset = (off_t)part->offset;
+	struct iovec iov = {.iov_base = text->at + text->len, .iov_len = (size_t)part->len};
 
-	while (left) {
-		ssize_t n = pread(file, at, left, offset);
-
-		if (n <= 0)
-			return false;
-		at += n;
-		offset += n;
-		left -= (size_t)n;
-	}
+	if (preadv2(file, &iov, 1, (off_t)part->offset, RWF_NOWAIT) != (ssize_t)part->len)
+		return false;
 	text->len += (size_t)part->len;
 	return true;
 }
@@ -180,10 +172,11 @@ static int make_file(const struct serve_site *site, const struct serve_request *
 	answer->status = part->status;
 	begin_head(&text, req, now, answer);
 	add_file_fields(&text, file, part, serve_types_find(site->types, name), now);
-	if (text.cut || text.len > HEAD_MAX || (brief && !read_short(&text, file->fd, part))) {
+	if (text.cut || text.len > HEAD_MAX) {
 		free(text.at);
 		return 500;
 	}
+	brief = brief && read_short(&text, file->fd, part);
 	answer->text = text.at;
 	answer->len = text.len;
 	if (brief) {

@@ -27,13 +27,27 @@ bool serve_date_parse(const char *value, time_t *ret_date)
 	return false;
 }
 
+/* Of the same second there are many answers, and of a file that is asked for often. */
 void serve_date_format(time_t date, char ret[SERVE_DATE_SIZE])
 {
+	static _Thread_local struct {
+		time_t date;
+		char text[SERVE_DATE_SIZE];
+	} last[2];
 	struct tm tm;
+	int i;
 
-	if (!gmtime_r(&date, &tm) ||
-	    !strftime(ret, SERVE_DATE_SIZE, "%a, %d %b %Y %H:%M:%S GMT", &tm))
-		*ret = '\0';
+	for (i = 0; i < 2 && (last[i].date != date || !*last[i].text); i++)
+		;
+	if (i == 2) {
+		i = 0;
+		last[1] = last[0];
+		last[0].date = date;
+		if (!gmtime_r(&date, &tm) ||
+		    !strftime(last[0].text, SERVE_DATE_SIZE, "%a, %d %b %Y %H:%M:%S GMT", &tm))
+			*last[0].text = '\0';
+	}
+	memcpy(ret, last[i].text, SERVE_DATE_SIZE);
 }
 
 /* ---- Entity tags -------------------------------------------------------------- */

@@ -27,12 +27,12 @@ void serve_address_format(const union serve_address *address, char ret[SERVE_ADD
 		snprintf(ret, SERVE_ADDRESS_SIZE, "?");
 }
 
-static void write_line(int fd, struct serve_text *line)
+static void write_error(struct serve_text *line)
 {
 	ssize_t n;
 
 	line->at[line->len++] = '\n';
-	n = write(fd, line->at, line->len);
+	n = write(STDERR_FILENO, line->at, line->len);
 	(void)n; /* nobody is left to be told */
 }
 
@@ -54,7 +54,7 @@ void serve_log(const char *format, ...)
 	va_start(args, format);
 	add_args(&line, format, args);
 	va_end(args);
-	write_line(STDERR_FILENO, &line);
+	write_error(&line);
 }
 
 void serve_log_openssl(const char *format, ...)
@@ -73,7 +73,7 @@ void serve_log_openssl(const char *format, ...)
 		reason = strerrordesc_np(ERR_GET_REASON(error));
 	serve_text_add(&line, ": %s", reason ? reason : "no reason given");
 	ERR_clear_error();
-	write_line(STDERR_FILENO, &line);
+	write_error(&line);
 }
 
 /* Everything that could end the quotes, or the line, is written as \xHH. */
@@ -113,18 +113,63 @@ static void add_tls(struct serve_text *line, const struct serve_access *access)
 		       ringtls_reason_name(info.reason));
 }
 
-void serve_log_access(const struct serve_access *access)
+/*
+ * Lines of the access log that a thread has not written yet: a system call for what a round of
+ * its loop has answered, and not for each answer. A write of up to PIPE_BUF does not mix with
+ * those of other threads.
+ */
+static _Thread_local struct {
+	char at[PIPE_BUF];
+	size_t len;
+} unwritten;
+
+void serve_log_flush(void)
 {
-	char buffer[LINE_SIZE] = "", address[SERVE_ADDRESS_SIZE], when[40];
-	struct serve_text line = { .at = buffer, .size = sizeof(buffer) };
+	ssize_t n;
+
+	if (!unwritten.len)
+		return;
+	n = write(STDOUT_FILENO, unwritten.at, unwritten.len);
+	(void)n; /* nobody is left to be told */
+	unwritten.len = 0;
+}
+
+static void keep_line(struct serve_text *line)
+{
+	line->at[line->len++] = '\n';
+	if (line->len > sizeof(unwritten.at) - unwritten.len)
+		serve_log_flush();
+	memcpy(unwritten.at + unwritten.len, line->at, line->len);
+	unwritten.len += line->len;
+}
+
+/* A second has many lines. */
+static const char *format_time(time_t now)
+{
+	static _Thread_local struct {
+		time_t now;
+		char text[40];
+	} last;
 	struct tm tm;
 
+	if (last.now == now && *last.text)
+		return last.text;
+	last.now = now;
+	strftime(last.text, sizeof(last.text), "%d/%b/%Y:%H:%M:%S +0000", gmtime_r(&now, &tm));
+	return last.text;
+}
+
+void serve_log_access(const struct serve_access *access)
+{
+	char buffer[LINE_SIZE], address[SERVE_ADDRESS_SIZE];
+	struct serve_text line = { .at = buffer, .size = sizeof(buffer) };
+
+	*buffer = '\0';
 	serve_address_format(access->peer, address);
-	strftime(when, sizeof(when), "%d/%b/%Y:%H:%M:%S +0000", gmtime_r(&access->now, &tm));
-	serve_text_add(&line, "%s - - [%s] \"", address, when);
+	serve_text_add(&line, "%s - - [%s] \"", address, format_time(access->now));
 	add_request(&line, access->request);
 	serve_text_add(&line, "\" %d %" PRIu64 " %" PRIu64 " ", access->status, access->bytes,
 		       access->duration_ms);
 	add_tls(&line, access);
-	write_line(STDOUT_FILENO, &line);
+	keep_line(&line);
 }

@@ -40,6 +40,8 @@ struct serve_access {
 	const struct ringtls_conn *conn;
 };
 
+/* It is written by the thread's next serve_log_flush, or when many have come together. */
 void serve_log_access(const struct serve_access *access);
+void serve_log_flush(void);
 
 #endif

@@ -278,6 +278,7 @@ static int work(struct serve_loop *loop)
 			serve_conn_run(conn);
 	}
 	ran = run_runnable(loop);
+	serve_log_flush();
 	return n < 0 ? n : n > 0 || ran;
 }
 
@@ -396,6 +397,7 @@ static void tear_down(struct serve_loop *loop)
 	for (int i = 0; i < SERVE_LIMITS; i++)
 		while ((conn = TAILQ_FIRST(&loop->limits[i])))
 			serve_conn_end(conn);
+	serve_log_flush();
 	if (loop->engine && loop->server->options->stats)
 		print_stats(loop);
 	ringtls_engine_free(loop->engine);

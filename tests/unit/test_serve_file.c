@@ -1,9 +1,11 @@
 /* test_serve_file.c - from a target to an answer: paths, links, types, conditions, ranges. */
+#define _GNU_SOURCE /* preadv2 */
 #include "support.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "tools/serve_answer.h"
@@ -556,6 +558,40 @@ static void a_long_file_is_left_to_be_sent(void **state)
 	assert_int_equal(answer.file, -1);
 }
 
+static bool is_in_memory(int fd)
+{
+	char byte;
+	struct iovec iov = {&byte, 1};
+
+	return preadv2(fd, &iov, 1, 0, RWF_NOWAIT) == 1;
+}
+
+/* 30 KiB of a file come with the head, if they are in memory: nobody waits for a disk here. */
+static void a_short_file_that_is_not_in_memory_is_left_to_the_engine(void **state)
+{
+	struct serve_answer answer;
+	int fd;
+
+	(void)state;
+	need("openat2", site.root >= 0);
+	fd = open("root/brief", O_CREAT | O_RDWR, 0644);
+	assert_int_equal(ftruncate(fd, 30000), 0);
+	assert_int_equal(pwrite(fd, "end", 3, 29997), 3);
+	answer = ask(GET("/brief") "\r\n");
+	assert_int_equal(answer.body, 30000);
+	assert_int_equal(answer.left, 0);
+	assert_memory_equal(answer.text + answer.len - 3, "end", 3);
+	serve_answer_fini(&answer);
+	assert_int_equal(fsync(fd), 0);
+	assert_int_equal(posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED), 0);
+	need("a disk whose pages can be dropped", !is_in_memory(fd));
+	answer = ask(GET("/brief") "\r\n");
+	assert_int_equal(answer.body, 0);
+	assert_int_equal(answer.left, 30000);
+	serve_answer_fini(&answer);
+	close(fd);
+}
+
 static void folders_have_an_index_or_nothing(void **state)
 {
 	(void)state;
@@ -638,6 +674,7 @@ int main(void)
 		cmocka_unit_test(a_head_has_the_same_fields_and_no_body),
 		cmocka_unit_test(a_part_says_where_it_is_from),
 		cmocka_unit_test(a_long_file_is_left_to_be_sent),
+		cmocka_unit_test(a_short_file_that_is_not_in_memory_is_left_to_the_engine),
 		cmocka_unit_test(folders_have_an_index_or_nothing),
 		cmocka_unit_test(errors_say_what_they_must),
 		cmocka_unit_test(what_is_known_is_not_sent_again),
