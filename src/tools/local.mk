@@ -17,6 +17,7 @@ libserve_la_SOURCES = \
 	src/tools/serve.h \
 	src/tools/serve_answer.c src/tools/serve_answer.h \
 	src/tools/serve_bounds.c src/tools/serve_bounds.h \
+	src/tools/serve_cache.c src/tools/serve_cache.h \
 	src/tools/serve_cert.c src/tools/serve_cert.h \
 	src/tools/serve_cond.c src/tools/serve_cond.h \
 	src/tools/serve_conn.c src/tools/serve_conn.h \

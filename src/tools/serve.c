@@ -14,6 +14,7 @@
 #include "serve_server.h"
 
 #define THREADS_MAX 1024
+#define FILE_CACHE_MAX_S 3600
 #define EXIT_USAGE  2
 
 enum option_key {
@@ -30,6 +31,7 @@ enum option_key {
 	OPT_RENEGOTIATION,
 	OPT_PREFER_KERNEL,
 	OPT_PROMOTE_AFTER,
+	OPT_FILE_CACHE,
 	OPT_STATS,
 	OPT_USER,
 	OPT_SANDBOX,
@@ -57,6 +59,8 @@ static const struct argp_option option_list[] = {
 	  "ciphers, divided by colons; TLS_* are TLS 1.3 suites, others are for TLS 1.2", 0 },
 	{ "renegotiation", OPT_RENEGOTIATION, "POLICY", 0,
 	  "refuse or serve what a TLS 1.2 client asks for (default: refuse)", 0 },
+	{ "file-cache", OPT_FILE_CACHE, "SECONDS", 0,
+	  "keep files open so long: what is replaced is served as it was; 0: don't (default: 1)", 0 },
 	{ "stats", OPT_STATS, NULL, 0, "at the end, print each engine's counters on stderr", 0 },
 	{ "user", OPT_USER, "NAME", 0,
 	  "become this user when the socket is bound and the key is read; for root", 0 },
@@ -188,6 +192,10 @@ static error_t parse_more(int key, char *arg, struct argp_state *state)
 	case OPT_PROMOTE_AFTER:
 		parse_promote_after(state, arg, options);
 		return 0;
+	case OPT_FILE_CACHE:
+		options->file_cache_s =
+			parse_number(state, "the time to keep files", arg, 0, FILE_CACHE_MAX_S);
+		return 0;
 	case OPT_STATS:
 		options->stats = true;
 		return 0;
@@ -281,6 +289,7 @@ int main(int argc, char **argv)
 		.port = 8443,
 		.renegotiation = RINGTLS_RENEG_REFUSE,
 		.threads = count_cores(),
+		.file_cache_s = 1,
 	};
 
 	serve_bounds_init(&options.bounds);

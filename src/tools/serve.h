@@ -26,6 +26,7 @@ struct serve_options {
 	unsigned threads;
 	bool prefer_kernel; /* lane auto takes the kernel lane where that can be had */
 	uint64_t promote_after; /* or when a connection has sent so many bytes; 0: not */
+	unsigned file_cache_s; /* a file is kept open so long */
 	bool stats;
 	bool change_user; /* to this one, when the socket is bound and the key is read */
 	uid_t uid;

@@ -10,7 +10,6 @@
 #include <unistd.h>
 
 #include "serve_cond.h"
-#include "serve_file.h"
 #include "serve_text.h"
 
 #define HEAD_MAX  1024  /* without a Location; types come from the administrator's file */
@@ -160,7 +159,7 @@ static bool read_short(struct serve_text *text, int file, const struct serve_par
 
 /* Takes the file over. Returns 0, or a status. */
 static int make_file(const struct serve_site *site, const struct serve_request *req,
-		     const struct serve_file *file, const char *name, time_t now,
+		     struct serve_file *file, const char *name, time_t now,
 		     const struct serve_part *part, struct serve_answer *answer)
 {
 	bool body = req->method == SERVE_GET && (part->status == 200 || part->status == 206);
@@ -182,17 +181,17 @@ static int make_file(const struct serve_site *site, const struct serve_request *
 	if (brief) {
 		answer->body = part->len;
 	} else if (body) {
-		answer->file = file->fd;
+		answer->file = *file;
 		answer->offset = (off_t)part->offset;
 		answer->left = part->len;
 	}
-	if (answer->file < 0)
-		close(file->fd);
+	if (answer->file.fd < 0)
+		serve_cache_close(file);
 	return 0;
 }
 
 /* Finds the file that a path means; a folder's is its index. */
-static int open_path(const struct serve_site *site, struct serve_path *path,
+static int open_path(const struct serve_site *site, struct serve_path *path, time_t now,
 		     struct serve_file *ret_file)
 {
 	static const char index[] = "index.html";
@@ -206,7 +205,7 @@ static int open_path(const struct serve_site *site, struct serve_path *path,
 		memcpy(path->name + path->len, index, sizeof(index));
 		path->len += sizeof(index) - 1;
 	}
-	status = serve_file_open(site->root, path->name, ret_file);
+	status = serve_cache_open(site->cache, site->root, path->name, now, ret_file);
 	/* A folder named index.html is no page. */
 	return !status && path->folder && ret_file->fd < 0 ? 404 : status;
 }
@@ -217,7 +216,7 @@ static bool answer_file(const struct serve_site *site, const struct serve_reques
 	struct serve_file file = { .fd = -1 };
 	struct serve_part part;
 	char fields[64];
-	int status = open_path(site, path, &file);
+	int status = open_path(site, path, now, &file);
 
 	if (status)
 		return make_error(req, status, now, answer);
@@ -225,7 +224,7 @@ static bool answer_file(const struct serve_site *site, const struct serve_reques
 		return make_redirect(req, path, now, answer);
 	serve_part_choose(req, &file, now, &part);
 	if (part.status == 416) {
-		close(file.fd);
+		serve_cache_close(&file);
 		answer->status = 416;
 		snprintf(fields, sizeof(fields), "Content-Range: bytes */%" PRIu64 "\r\n",
 			 file.size);
@@ -237,7 +236,7 @@ static bool answer_file(const struct serve_site *site, const struct serve_reques
 		status = make_file(site, req, &file, path->name, now, &part, answer);
 	if (!status)
 		return true;
-	close(file.fd);
+	serve_cache_close(&file);
 	return make_error(req, status, now, answer);
 }
 
@@ -247,7 +246,7 @@ bool serve_answer_make(const struct serve_site *site, const struct serve_request
 	struct serve_path path;
 	int status = req->refused;
 
-	*ret_answer = (struct serve_answer){ .file = -1, .close = last || !req->keep_alive };
+	*ret_answer = (struct serve_answer){ .file.fd = -1, .close = last || !req->keep_alive };
 	if (!status && req->method == SERVE_OTHER)
 		status = 405;
 	if (!status)
@@ -260,14 +259,13 @@ bool serve_answer_make(const struct serve_site *site, const struct serve_request
 bool serve_answer_error(const struct serve_request *req, int status, time_t now,
 			struct serve_answer *ret_answer)
 {
-	*ret_answer = (struct serve_answer){ .file = -1, .close = true };
+	*ret_answer = (struct serve_answer){ .file.fd = -1, .close = true };
 	return make_error(req, status, now, ret_answer);
 }
 
 void serve_answer_fini(struct serve_answer *answer)
 {
 	free(answer->text);
-	if (answer->file >= 0)
-		close(answer->file);
-	*answer = (struct serve_answer){ .file = -1 };
+	serve_cache_close(&answer->file);
+	*answer = (struct serve_answer){ .file.fd = -1 };
 }

@@ -8,13 +8,15 @@
 #include <sys/types.h>
 #include <time.h>
 
+#include "serve_cache.h"
 #include "serve_http.h"
 #include "serve_types.h"
 
-/* What is served; shared by all threads, never changed. */
+/* What is served. */
 struct serve_site {
-	int root;
-	struct serve_types *types;
+	int root;		   /* shared by all threads, as are the types */
+	struct serve_types *types; /* never changed */
+	struct serve_cache *cache; /* the thread's own, or NULL */
 };
 
 struct serve_answer {
@@ -23,7 +25,7 @@ struct serve_answer {
 	char *text;     /* the head, and a short body behind it */
 	size_t len;     /* of text */
 	uint64_t body;  /* bytes of the body that are part of text */
-	int file;       /* where the rest comes from, or -1 */
+	struct serve_file file; /* where the rest comes from; its fd may be -1 */
 	off_t offset;   /* next byte of the file to send */
 	uint64_t left;  /* bytes of it still to send */
 };
@@ -39,7 +41,7 @@ bool serve_answer_make(const struct serve_site *site, const struct serve_request
 bool serve_answer_error(const struct serve_request *req, int status, time_t now,
 			struct serve_answer *ret_answer);
 
-/* Frees what is left of it; {.file = -1} is fine. */
+/* Frees what is left of it; {.file.fd = -1} is fine. */
 void serve_answer_fini(struct serve_answer *answer);
 
 #endif

@@ -215,7 +215,7 @@ static enum step take_request(struct serve_conn *conn, const char *data, size_t 
 		return STEP_END;
 	if (!ready)
 		return STEP_ON;
-	return answer(conn, serve_answer_make(&conn->loop->server->site, conn->request,
+	return answer(conn, serve_answer_make(&conn->loop->site, conn->request,
 					      is_last(conn), time(NULL), &conn->answer));
 }
 
@@ -333,7 +333,7 @@ static enum step body(struct serve_conn *conn, struct turn *turn)
 	if (step != STEP_ON)
 		return step;
 	/* The same size each time, as a repeated call must have. */
-	n = ringtls_sendfile(conn->tls, answer->file, answer->offset, (size_t)size, 0);
+	n = ringtls_sendfile(conn->tls, answer->file.fd, answer->offset, (size_t)size, 0);
 	if (n < 0)
 		return wait_or_end(conn, -1);
 	if (n == 0) {
@@ -518,7 +518,7 @@ void serve_conn_start(struct serve_loop *loop, int fd, const union serve_address
 	conn->loop = loop;
 	conn->fd = fd;
 	conn->peer = *peer;
-	conn->answer.file = -1;
+	conn->answer.file.fd = -1;
 	conn->updates_since_ms = loop->now_ms;
 	loop->connections++;
 	loop->accepted++;

@@ -228,6 +228,7 @@ int serve_file_open(int root, const char *name, struct serve_file *ret_file)
 		return 403;
 	}
 	ret_file->fd = fd;
+	ret_file->cached = NULL;
 	if (S_ISDIR(st.st_mode)) {
 		close(fd);
 		ret_file->fd = -1;

@@ -16,8 +16,11 @@ struct serve_path {
 	const char *query; /* in the target, with its '?', or "" */
 };
 
+struct serve_cached;
+
 struct serve_file {
 	int fd; /* -1: it is a folder */
+	struct serve_cached *cached; /* serve_cache.c's, or NULL: fd is the holder's alone */
 	uint64_t size;
 	time_t modified;
 	char etag[64]; /* strong, with its quotes */

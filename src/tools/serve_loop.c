@@ -17,6 +17,7 @@
 
 #define EVENTS	    128
 #define LOOK_MS	    5000 /* at whether a client took anything */
+#define LOOK_FILES_MS 1000
 #define LINGER_MS   2000
 #define ACCEPTS	    32  /* per round */
 #define SHORTAGE_MS 100 /* no descriptor, no memory or no room: try again then */
@@ -103,6 +104,9 @@ static int next_due(const struct serve_loop *loop)
 	}
 	if (loop->accept_again_ms && loop->accept_again_ms < due)
 		due = loop->accept_again_ms;
+	/* Files that are kept open for nobody. */
+	if (loop->cache.count && loop->now_ms + LOOK_FILES_MS < due)
+		due = loop->now_ms + LOOK_FILES_MS;
 	if (due == UINT64_MAX)
 		return -1;
 	return due > loop->now_ms ? (int)(due - loop->now_ms) : 0;
@@ -193,6 +197,7 @@ static void accept_some(struct serve_loop *loop)
 		}
 		if (is_shortage(errno)) {
 			say_shortage(loop, errno);
+			serve_cache_clear(&loop->cache);
 			make_room(loop);
 			pause_accepting(loop);
 			return;
@@ -295,6 +300,7 @@ static int run(struct serve_loop *loop)
 	while (ret >= 0 && !is_over(loop)) {
 		read_clock(loop);
 		expire(loop);
+		serve_cache_expire(&loop->cache, time(NULL));
 		resume_accepting(loop);
 		ret = work(loop);
 		if (ret < 0 || is_over(loop) || (ret > 0 && ++rounds < BUSY_ROUNDS))
@@ -363,6 +369,9 @@ static int set_up(struct serve_loop *loop)
 	int ret;
 
 	set_limits(loop);
+	loop->site = loop->server->site;
+	loop->site.cache = &loop->cache;
+	loop->cache.valid_s = options->file_cache_s;
 	loop->epoll = epoll_create1(EPOLL_CLOEXEC);
 	if (loop->epoll < 0)
 		return -errno;
@@ -397,6 +406,7 @@ static void tear_down(struct serve_loop *loop)
 	for (int i = 0; i < SERVE_LIMITS; i++)
 		while ((conn = TAILQ_FIRST(&loop->limits[i])))
 			serve_conn_end(conn);
+	serve_cache_clear(&loop->cache);
 	serve_log_flush();
 	if (loop->engine && loop->server->options->stats)
 		print_stats(loop);

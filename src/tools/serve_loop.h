@@ -27,6 +27,8 @@ enum serve_limit {
 
 struct serve_loop {
 	struct serve_server *server;
+	struct serve_site site; /* the server's, with our cache */
+	struct serve_cache cache;
 	unsigned index;
 	int listener; /* -1 once it is closed */
 	int stop;     /* an eventfd: written once, it ends the loop in order */

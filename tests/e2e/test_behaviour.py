@@ -243,7 +243,7 @@ def resets(plan, payloads, lane, engine):
 
         with plan.check(f"{name}: a fetch before the resets"):
             fetch()
-            time.sleep(0.2)
+            time.sleep(2) # the file is kept open for a second
         descriptors = server.descriptors()
         with plan.check(f"{name}: peers that reset in mid-write are survived, and logged"):
             for after in (1, 20000, 300001, MIB, 5 * MIB + 7):

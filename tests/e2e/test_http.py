@@ -5,6 +5,7 @@ import contextlib
 import hashlib
 import os
 import subprocess
+import time
 
 from e2e import (MIB, Failure, Payloads, Server, WireTap, curl, has, has_ipv6, host_of, isolate,
                  main, peer, program, run_peer, wire_fault)
@@ -108,11 +109,27 @@ def errors(site):
     site.get(site.payloads.make(1), "--request", "DELETE", status=405)
 
 
+def replaced(site):
+    """Kept open for a second at most."""
+    path = os.path.join(site.payloads.root, "replaced")
+    for content in (b"one", b"another", b"and a third"):
+        with open(path + ".new", "wb") as file:
+            file.write(content)
+        os.rename(path + ".new", path)
+        for _ in range(30):
+            got = site.get("/replaced").body()
+            if got == content:
+                break
+            time.sleep(0.1)
+        expect(got, content, "what is served of a file that was replaced")
+
+
 CHECKS = (
     ("several files on one connection", several_files),
     ("HEAD", head),
     ("ranges", ranges),
     ("conditional requests", conditions),
+    ("a replaced file", replaced),
     ("no path leaves the root", stays_inside),
     ("errors are clear", errors),
 )

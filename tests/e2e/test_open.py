@@ -221,7 +221,7 @@ def cpu_ticks(pid):
 
 
 def no_descriptor_for_the_file(payloads):
-    with serve(payloads) as server, Client(server.port) as client:
+    with serve(payloads, "--file-cache=0") as server, Client(server.port) as client:
         expect(client.get()[0], 200, "status")
         before = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
         resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (server.descriptors(), before[1]))

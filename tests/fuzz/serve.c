@@ -240,12 +240,12 @@ static void judge_body(const struct serve_request *req, const struct serve_answe
 	fuzz_check(head->has_length == (head->status != 304));
 	fuzz_check(head->has_range == (head->status == 206 || head->status == 416));
 	fuzz_check(!body || !memmem(answer->text + head->len, body, SECRET, strlen(SECRET)));
-	fuzz_check(!answer->left || answer->file >= 0);
-	if (answer->file >= 0) {
+	fuzz_check(!answer->left || answer->file.fd >= 0);
+	if (answer->file.fd >= 0) {
 		struct stat st;
 
-		judge_file(answer->file);
-		fuzz_check(fstat(answer->file, &st) == 0 && S_ISREG(st.st_mode));
+		judge_file(answer->file.fd);
+		fuzz_check(fstat(answer->file.fd, &st) == 0 && S_ISREG(st.st_mode));
 		fuzz_check(answer->offset >= 0 &&
 			   (uint64_t)answer->offset + answer->left <= (uint64_t)st.st_size);
 	}

@@ -41,6 +41,7 @@ unit_tests = \
 	tests/unit/test_script_ktls \
 	tests/unit/test_seal \
 	tests/unit/test_seal_evp \
+	tests/unit/test_serve_cache \
 	tests/unit/test_serve_file \
 	tests/unit/test_serve_http \
 	tests/unit/test_serve_jail \
@@ -212,6 +213,7 @@ tests_unit_test_probe_tool_SOURCES = tests/unit/test_probe_tool.c $(pair)
 tests_unit_test_probe_tool_CPPFLAGS = $(AM_CPPFLAGS) $(JANSSON_CFLAGS)
 tests_unit_test_probe_tool_LDADD = $(LDADD) $(JANSSON_LIBS)
 
+tests_unit_test_serve_cache_LDADD = libserve.la $(HTTP_LIBS) $(SECCOMP_LIBS) $(CMOCKA_LIBS)
 tests_unit_test_serve_file_LDADD = libserve.la $(HTTP_LIBS) $(SECCOMP_LIBS) $(CMOCKA_LIBS)
 tests_unit_test_serve_http_LDADD = libserve.la $(HTTP_LIBS) $(SECCOMP_LIBS) $(CMOCKA_LIBS)
 tests_unit_test_serve_jail_LDADD = libserve.la $(HTTP_LIBS) $(SECCOMP_LIBS) $(CMOCKA_LIBS)

@@ -512,7 +512,7 @@ static void a_short_file_comes_with_its_head(void **state)
 	answer = ask(GET("/a.txt") "\r\n");
 	assert_int_equal(answer.status, 200);
 	assert_int_equal(answer.left, 0);
-	assert_int_equal(answer.file, -1);
+	assert_int_equal(answer.file.fd, -1);
 	assert_int_equal(answer.body, 10);
 	assert_non_null(strstr(answer.text, "HTTP/1.1 200 OK\r\nDate: Tue, 14 Nov 2023 "));
 	assert_non_null(strstr(answer.text, "Content-Type: text/plain\r\n"));
@@ -553,9 +553,9 @@ static void a_long_file_is_left_to_be_sent(void **state)
 	assert_int_equal(answer.body, 0);
 	assert_int_equal(answer.offset, 5);
 	assert_int_equal(answer.left, (1 << 20) - 5);
-	assert_true(answer.file >= 0);
+	assert_true(answer.file.fd >= 0);
 	serve_answer_fini(&answer);
-	assert_int_equal(answer.file, -1);
+	assert_int_equal(answer.file.fd, -1);
 }
 
 static bool is_in_memory(int fd)
