@@ -2,10 +2,10 @@
  * feed.c - what the machine takes next of the requests that are queued.
  *
  * Where the key is ours: the caller's bytes and, in the kernel lane, ranges of files that
- * are in memory; elsewhere a file is read first, a piece at a time, by an op of its own, so
- * that a cold one does not hold up the others. Where OpenSSL has the key, it is given a piece
- * when all before it is sent. Nothing is fed behind a file before that has ended, since it
- * may turn out shorter than was thought.
+ * are in memory; elsewhere a file is read first, a piece at a time: what is not in memory by an
+ * op of its own, so that a cold one does not hold up the others. Where OpenSSL has the key, it
+ * is given a piece when all before it is sent. Nothing is fed behind a file before that has
+ * ended, since it may turn out shorter than was thought.
  */
 #include "config.h"
 #include "request.h"
@@ -156,15 +156,29 @@ int ringtls__start_read(struct ringtls_conn *c, struct ringtls__request *r, int 
 	return 0;
 }
 
+/* What is in memory costs less to read at once than by an op. */
+static ssize_t read_cached(struct ringtls_conn *c, int file, off_t offset, size_t want)
+{
+	if (!c->engine->backend->reads_behind)
+		return -EOPNOTSUPP;
+	if (!have_piece(c, want))
+		return -ENOMEM;
+	return c->engine->sys->pread_cached(file, c->requests.piece, want, offset);
+}
+
 /* The bytes read, 0 at the file's end, -EAGAIN while it reads, -ENOMEM, or with *ret_mine
  * an error of the file. */
 static ssize_t read_piece(struct ringtls_conn *c, struct ringtls__request *r, bool *ret_mine)
 {
 	struct ringtls__requests *q = &c->requests;
 	size_t want = r->len - r->fed < PIECE ? r->len - r->fed : PIECE;
-	ssize_t res = q->read ? 0 : ringtls__start_read(c, r, r->file, r->offset + (off_t)r->fed, want);
+	off_t at = r->offset + (off_t)r->fed;
+	ssize_t res = q->read ? -EAGAIN : read_cached(c, r->file, at, want);
 
-	*ret_mine = false;
+	*ret_mine = res >= 0;
+	if (res >= 0)
+		return res;
+	res = q->read ? 0 : ringtls__start_read(c, r, r->file, at, want);
 	if (res < 0)
 		return res;
 	if (!q->read->done) {

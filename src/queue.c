@@ -202,8 +202,11 @@ void ringtls__account(struct ringtls_conn *c)
 	q->app_bytes = c->tx.app_bytes;
 	look_at_file(c);
 	cut_cancelled(c);
-	for (struct ringtls__request *r = q->head; r && is_released(c, r); r = r->next)
+	for (struct ringtls__request *r = q->head; r && is_released(c, r); r = r->next) {
 		tell(r, RINGTLS_RELEASED);
+		if (ringtls__request_taken(r) == r->len) /* a file's last piece is not needed either */
+			ringtls__request_pass(c, r);
+	}
 	count_off(c, n);
 }
 

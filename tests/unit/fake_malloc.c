@@ -13,7 +13,7 @@ void *__wrap_malloc(size_t size);
 void *__wrap_calloc(size_t count, size_t size);
 void __wrap_free(void *memory);
 
-unsigned fake_malloc_calls, fake_malloc_frees, fake_malloc_leaks;
+unsigned fake_malloc_calls, fake_malloc_frees, fake_malloc_failures, fake_malloc_leaks;
 
 static unsigned fail_at;
 static const void *secret;
@@ -34,6 +34,7 @@ void fake_malloc_watch(const void *bytes, size_t len)
 static int fails(void)
 {
 	if (fail_at && !--fail_at) {
+		fake_malloc_failures++;
 		errno = ENOMEM;
 		return 1;
 	}

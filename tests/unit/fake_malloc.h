@@ -11,8 +11,8 @@
 /* The nth call from now (1: the next) fails, and no other. 0: none does. */
 void fake_malloc_fail_at(unsigned nth);
 
-/* Calls that gave memory, blocks that were freed. */
-extern unsigned fake_malloc_calls, fake_malloc_frees;
+/* Calls that gave memory, blocks that were freed, calls that were made to fail. */
+extern unsigned fake_malloc_calls, fake_malloc_frees, fake_malloc_failures;
 
 /* From now on counts the freed blocks in which these bytes are found. They stay
  * the caller's. NULL ends it. */

@@ -12,6 +12,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 #include <openssl/err.h>
+#include "fake_malloc.h"
 #include "probe.h"
 
 #define LEN   1500000
@@ -231,6 +232,29 @@ static void queued_file(void **state)
 	pair_close(&p);
 }
 
+/* Each allocation fails once. Without memory nothing is read ahead, and nothing is kept for it;
+ * then the call reads by itself, or fails for lack of memory. */
+static void what_was_meant_for_a_read_is_given_back(void **state)
+{
+	unsigned before = fake_malloc_failures;
+
+	for (unsigned nth = 1; nth <= 6; nth++) {
+		struct pair p;
+		ssize_t n;
+
+		open_cold(&p, *state, 0);
+		fake_malloc_fail_at(nth);
+		n = ringtls_sendfile(p.conn, file, 0, LEN, 0);
+		fake_malloc_fail_at(0);
+		if (!p.conn->requests.read)
+			assert_null(p.conn->requests.piece);
+		if (n < 0 && ringtls_get_error(p.conn, -1) == SSL_ERROR_WANT_WRITE)
+			assert_non_null(p.conn->requests.read);
+		pair_close(&p);
+	}
+	assert_true(fake_malloc_failures > before);
+}
+
 /* ---- In earnest -------------------------------------------------------- */
 
 static void drop_pages(int fd)
@@ -285,6 +309,7 @@ static const struct list_test tests[] = {
 	T(freed_while_it_is_fetched),
 	T(blocking_socket_waits),
 	T(queued_file),
+	T(what_was_meant_for_a_read_is_given_back),
 	T(file_whose_pages_were_dropped),
 #undef T
 };
