@@ -112,6 +112,7 @@ struct bench_method {
 	unsigned kinds;
 	bool tls, ktls;	 /* the sockets speak TLS; by OpenSSL's kernel TLS */
 	bool no_network; /* nothing is sent */
+	bool holds_file; /* pages that it sent stay in memory until TCP is done with them */
 	uint32_t lane, backend;
 
 	/* Before and after the connections are made; NULL: nothing to do. False: why. */

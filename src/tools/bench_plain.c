@@ -62,6 +62,7 @@ const struct bench_method bench_tcp_sendfile = {
 	.name = "tcp-sendfile",
 	.text = "plain TCP, sendfile(2)",
 	.kinds = BENCH_FILES,
+	.holds_file = true,
 	.open = bench_epoll_open,
 	.close = bench_epoll_close,
 	.ready = bench_epoll_add,

@@ -71,6 +71,7 @@ static size_t choose(struct bench_side *sides, const struct bench_case *what,
 
 	for (size_t i = 0; i < bench_method_count; i++) {
 		if (!(bench_methods[i]->kinds & what->kind) ||
+		    (what->cold && bench_methods[i]->holds_file) ||
 		    !bench_matches(options->methods, bench_methods[i]->name))
 			continue;
 		sides[n] = (struct bench_side){

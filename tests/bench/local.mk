@@ -12,6 +12,14 @@ bench-counted:
 	$(srcdir)/tests/counted/counted run --json bench-counted.json
 	$(PYTHON3) $(srcdir)/tests/bench/plot bench-counted.json bench-counted
 
+# The ways of io_uring that the engine could take, beside the one that it takes.
+EXTRA_PROGRAMS = tests/bench/ring_ways
+tests_bench_ring_ways_SOURCES = tests/bench/ring_ways.c
+tests_bench_ring_ways_LDADD = $(DEPS_LIBS) -lpthread
+
+bench-ring: tests/bench/ring_ways
+	tests/bench/ring_ways | tee ring.txt
+
 # 10,000 connections on one thread, of which 9,900 are idle.
 bench-idle: ringtls-serve
 	$(MAKE) check TESTS=
@@ -21,11 +29,12 @@ bench-document:
 	$(PYTHON3) $(srcdir)/tests/bench/report $(srcdir)/doc/performance.md \
 		`test ! -e bench.json || echo native=bench.json` \
 		`test ! -e bench-counted.json || echo counted=bench-counted.json` \
-		`test ! -e servers.json || echo servers=servers.json`
+		`test ! -e servers.json || echo servers=servers.json` \
+		`test ! -e ring.txt || echo ring=ring.txt`
 
-.PHONY: bench bench-counted bench-document bench-idle
+.PHONY: bench bench-counted bench-document bench-idle bench-ring
 
-CLEANFILES += bench.json bench.txt bench-*.svg bench-counted.json servers.json servers.txt
+CLEANFILES += bench.json bench.txt bench-*.svg bench-counted.json servers.json servers.txt ring.txt tests/bench/ring_ways
 
 EXTRA_DIST += \
 	doc/performance.md \
