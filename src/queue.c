@@ -111,6 +111,16 @@ static bool is_released(const struct ringtls_conn *c, const struct ringtls__requ
 	return r->fed == r->len && (is_piece(c, r) || ringtls__request_taken(r) == r->len);
 }
 
+/* One that is sealed, or given to OpenSSL: the next connection reads into it. */
+static void put_back_piece(struct ringtls_conn *c)
+{
+	struct ringtls__requests *q = &c->requests;
+
+	if (q->piece && !q->read && !q->given && q->next && q->next->file >= 0 &&
+	    ringtls__request_taken(q->next) == q->next->fed)
+		ringtls__requests_drop_piece(c);
+}
+
 void ringtls__request_cut(struct ringtls_conn *c, struct ringtls__request *r, int error)
 {
 	if (ringtls__request_taken(r) < r->fed && r->given)
@@ -202,11 +212,9 @@ void ringtls__account(struct ringtls_conn *c)
 	q->app_bytes = c->tx.app_bytes;
 	look_at_file(c);
 	cut_cancelled(c);
-	for (struct ringtls__request *r = q->head; r && is_released(c, r); r = r->next) {
+	for (struct ringtls__request *r = q->head; r && is_released(c, r); r = r->next)
 		tell(r, RINGTLS_RELEASED);
-		if (ringtls__request_taken(r) == r->len) /* a file's last piece is not needed either */
-			ringtls__request_pass(c, r);
-	}
+	put_back_piece(c);
 	count_off(c, n);
 }
 

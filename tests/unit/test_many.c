@@ -2,11 +2,13 @@
  * test_many.c - many connections of one engine, whose queued writes start together: in every
  * lane and engine, TLS 1.2 and 1.3.
  */
+#define _GNU_SOURCE /* memfd_create */
 #include "support.h"
 #include "list.h"
 
 #include <poll.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -23,6 +25,7 @@ struct one {
 	SSL *ssl, *peer;
 	struct ringtls_conn *conn;
 	unsigned sent;
+	size_t got;
 	bool has_event;
 };
 
@@ -128,22 +131,30 @@ static void go_on(struct pair *p, unsigned n, unsigned n_events)
 	assert_true(told >= n_events);
 }
 
-static void peer_gets(const struct one *m, size_t len)
+/* What was sent is these bytes again and again. 0: nothing more is there yet. */
+static size_t peer_reads(struct one *m)
 {
 	static uint8_t got[RECORD];
-	size_t n, at = 0;
+	size_t n, at = m->got % RECORD;
 
-	while (at < len) {
+	if (SSL_read_ex(m->peer, got, RECORD - at, &n) != 1)
+		return 0;
+	assert_memory_equal(got, bytes + at, n);
+	m->got += n;
+	return n;
+}
+
+/* So many bytes since the last time, or since it was opened, and no more. */
+static void peer_gets(struct one *m, size_t len)
+{
+	while (m->got < len) {
 		struct pollfd pfd = {.fd = m->peer_fd, .events = POLLIN};
 
-		if (SSL_read_ex(m->peer, got, sizeof(got), &n) != 1) {
+		if (!peer_reads(m))
 			assert_int_equal(poll(&pfd, 1, 10000), 1);
-			continue;
-		}
-		assert_true(n <= len - at);
-		assert_memory_equal(got, bytes + at, n);
-		at += n;
 	}
+	assert_int_equal(m->got, len);
+	m->got = 0;
 }
 
 static uint64_t transmit_calls(const struct pair *p)
@@ -194,6 +205,42 @@ static void buffers_do_not_grow_with_the_connections(void **state)
 	if (p.opts.backend == RINGTLS_BACKEND_URING)
 		assert_in_range(transmit_calls(&p) - before, 2, MANY / 20);
 	close_all(&p, MANY);
+}
+
+/* A file is read a piece at a time, and that is not needed any more when it is sealed, long
+ * before the socket has taken it. */
+static void a_piece_of_a_file_is_given_back_when_it_is_sealed(void **state)
+{
+	struct pair_opts o = *(const struct pair_opts *)*state;
+	int file = memfd_create("file", MFD_CLOEXEC);
+	struct ringtls__sys warm = ringtls__sys_real;
+	struct pair p;
+
+	/* Not every file system can tell what it has in memory. */
+	warm.pread_cached = warm.pread;
+	o.sys = &warm;
+
+	for (int i = 0; i < 40; i++)
+		assert_int_equal(write(file, bytes, RECORD), RECORD);
+	open_all(&p, &o, FEW, 0);
+	for (int i = 0; i < FEW; i++)
+		assert_int_equal(ringtls_queue_sendfile(ones[i].conn, file, 0, 40 * RECORD, 0), 1);
+	assert_int_equal(ringtls_engine_submit(p.engine), 0);
+	/* OpenSSL may have to be given the same once more. */
+	for (int i = 0; i < FEW && p.opts.lane != RINGTLS_LANE_OPENSSL; i++)
+		assert_null(ones[i].conn->requests.piece);
+	for (int sent = 0, tries = 0; sent < FEW && tries < 5000; tries++) {
+		struct ringtls_event ev;
+
+		assert_true(ringtls_engine_wait(p.engine, &ev, 1, 1) >= 0);
+		sent += (int)collect(&p);
+		for (int i = 0; i < FEW; i++)
+			peer_reads(&ones[i]);
+	}
+	for (int i = 0; i < FEW; i++)
+		peer_gets(&ones[i], 40 * RECORD);
+	close_all(&p, FEW);
+	close(file);
 }
 
 /* An op may end where no wait does: at once, or while others are started. */
@@ -250,6 +297,7 @@ static const struct list_test tests[] = {
 #define T(f) { #f, f }
 	T(one_system_call_starts_all_connections),
 	T(buffers_do_not_grow_with_the_connections),
+	T(a_piece_of_a_file_is_given_back_when_it_is_sealed),
 	T(who_waits_for_room_is_told),
 	T(who_has_much_does_not_hold_up_who_has_little),
 };
