@@ -137,7 +137,7 @@ tests_unit_test_ktls_LDFLAGS = $(FAKE_PROBE)
 tests_unit_test_stream_ktls_SOURCES = tests/unit/test_stream.c $(over_ktls)
 tests_unit_test_stream_ktls_LDFLAGS = $(OVER_KTLS)
 tests_unit_test_many_ktls_SOURCES = tests/unit/test_many.c $(over_ktls)
-tests_unit_test_many_ktls_LDFLAGS = $(OVER_KTLS)
+tests_unit_test_many_ktls_LDFLAGS = $(OVER_KTLS) -Wl,--wrap=io_uring_submit
 tests_unit_test_queue_ktls_SOURCES = tests/unit/test_queue.c $(over_ktls)
 tests_unit_test_queue_ktls_LDFLAGS = $(OVER_KTLS)
 tests_unit_test_adopt_ktls_SOURCES = tests/unit/test_adopt.c $(over_ktls)
@@ -185,6 +185,7 @@ tests_unit_test_early_SOURCES = tests/unit/test_early.c $(pair)
 tests_unit_test_erase_SOURCES = tests/unit/test_erase.c tests/unit/memory.c tests/unit/memory.h \
 	tests/unit/side.c tests/unit/side.h $(pair)
 tests_unit_test_many_SOURCES = tests/unit/test_many.c $(pair)
+tests_unit_test_many_LDFLAGS = -Wl,--wrap=io_uring_submit
 tests_unit_test_queue_SOURCES = tests/unit/test_queue.c $(pair)
 tests_unit_test_contract_SOURCES = tests/unit/test_contract.c $(pair)
 tests_unit_test_contract_ktls_SOURCES = tests/unit/test_contract.c $(over_ktls)

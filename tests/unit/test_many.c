@@ -6,6 +6,8 @@
 #include "support.h"
 #include "list.h"
 
+#include <errno.h>
+#include <liburing.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -265,6 +267,47 @@ static void who_waits_for_room_is_told(void **state)
 	close_all(&p, MANY);
 }
 
+/* The nth hand-over from now on is refused, and no other; 0: none is. */
+static struct {
+	unsigned at;
+	int error;
+} refuse;
+
+int __real_io_uring_submit(struct io_uring *ring);
+int __wrap_io_uring_submit(struct io_uring *ring);
+
+int __wrap_io_uring_submit(struct io_uring *ring)
+{
+	return refuse.at && !--refuse.at ? refuse.error : __real_io_uring_submit(ring);
+}
+
+/* What was not taken goes with what comes next. */
+static void a_refused_portion_goes_with_the_next(void **state)
+{
+	static const int errors[] = {-EINTR, -EAGAIN, -EBUSY, -ENOMEM};
+	unsigned refused = 0;
+	struct pair p;
+
+	open_all(&p, *state, MANY, 0);
+	for (size_t e = 0; e < COUNT(errors); e++)
+		for (unsigned at = 1; at <= 3; at++) {
+			for (int i = 0; i < MANY; i++)
+				assert_int_equal(queue(&ones[i], 100), 1);
+			refuse.at = at;
+			refuse.error = errors[e];
+			ringtls_engine_submit(p.engine);
+			refused += !refuse.at;
+			refuse.at = 0;
+			go_on(&p, MANY, 0);
+			for (int i = 0; i < MANY; i++)
+				peer_gets(&ones[i], 100);
+		}
+	/* There are two portions, and one more hand-over behind an interrupted one. */
+	if (p.opts.backend == RINGTLS_BACKEND_URING)
+		assert_true(refused >= 2 * COUNT(errors));
+	close_all(&p, MANY);
+}
+
 /* Nobody's turn comes twice before everybody's came once. */
 static void who_has_much_does_not_hold_up_who_has_little(void **state)
 {
@@ -299,6 +342,7 @@ static const struct list_test tests[] = {
 	T(buffers_do_not_grow_with_the_connections),
 	T(a_piece_of_a_file_is_given_back_when_it_is_sealed),
 	T(who_waits_for_room_is_told),
+	T(a_refused_portion_goes_with_the_next),
 	T(who_has_much_does_not_hold_up_who_has_little),
 };
 
