@@ -2,9 +2,9 @@
 # machine.sh - the emulated machine: its kernel, its file system, its run. Sourced
 # by counted.
 
-# AES-NI and its modes, the kernel's own AEADs, and TLS itself. Those that a kernel
-# has built in, or does not know, are left out.
-MACHINE_MODULES="aesni_intel gcm ccm ghash ctr chacha20poly1305 tls"
+# AES-NI and its modes, the kernel's own AEADs, and TLS itself; a disk in memory, and what to
+# put on it. Those that a kernel has built in, or does not know, are left out.
+MACHINE_MODULES="aesni_intel gcm ccm ghash ctr chacha20poly1305 tls brd ext4"
 
 MACHINE_KERNEL=
 
@@ -109,7 +109,7 @@ machine_initramfs() {
 	local tree=$1 build=$2 file=$3 root=$FOLDER/root
 	shift 3
 	rm -rf "$root"
-	mkdir -p "$root"/{bin,proc,sys,dev,tmp,etc}
+	mkdir -p "$root"/{bin,proc,sys,dev,tmp,data,etc}
 	cp "$(command -v busybox)" "$root/bin/busybox"
 	install -m 755 "$HERE/guest-init" "$root/init"
 	machine_modules "$root"
