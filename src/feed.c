@@ -127,7 +127,7 @@ static int feed_range(struct ringtls_conn *c, struct ringtls__request *r, size_t
 
 static bool may_send_range(struct ringtls_conn *c, const struct ringtls__request *r, size_t len)
 {
-	return ringtls__may_sendfile(c) > 0 &&
+	return len > RINGTLS__READ_MAX && ringtls__may_sendfile(c) > 0 &&
 	       !ringtls__is_cold(c, r->file, r->offset + (off_t)r->fed, len);
 }
 

@@ -39,6 +39,10 @@ enum ringtls__op_kind {
 /* What sendfile(2) is asked for at once, and so what of a file is looked at before. */
 #define RINGTLS__RANGE_MAX ((size_t)4 * RINGTLS__OP_BYTES)
 
+/* Up to here a file is read and sent even in the kernel lane: the questions that come before
+ * sendfile(2) cost more than a copy of a record (doc/performance.md). */
+#define RINGTLS__READ_MAX ((size_t)RINGTLS__RECORD_MAX)
+
 /* What is in a ring and waits for a socket there; engine_uring.c. */
 struct ringtls__flight {
 	struct ringtls__flight *next, **at;

@@ -444,7 +444,7 @@ static int send_file(struct ringtls_conn *c, struct range *g, int *ret_answer)
 		return r;
 	g->done = g->held;
 	g->held = 0;
-	r = g->done < g->size ? ringtls__may_sendfile(c) : 0;
+	r = g->size - g->done > RINGTLS__READ_MAX ? ringtls__may_sendfile(c) : 0;
 	if (r)
 		return r < 0 ? r : send_ranges(c, g);
 	while (r == 0 && g->done < g->size)
