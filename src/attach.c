@@ -188,6 +188,16 @@ static bool receives_over_ktls(const SSL *ssl)
 	return SSL_get_rbio(ssl) && BIO_get_ktls_recv(SSL_get_rbio(ssl));
 }
 
+/* What was read ahead would be lost by the next key, see read_no_further in stream.c. */
+static int check_read_ahead(const struct ringtls_conn *c)
+{
+	bool asks_for_keys = c->bios.mask || (SSL_get_options(c->ssl) & SSL_OP_ENABLE_KTLS);
+
+	return asks_for_keys && SSL_get_read_ahead(c->ssl) && SSL_has_pending(c->ssl) ?
+		       RINGTLS_E_STATE :
+		       0;
+}
+
 static int attach(struct ringtls_conn *c, uint32_t reneg)
 {
 	struct ringtls_engine *e = c->engine;
@@ -212,6 +222,8 @@ static int attach(struct ringtls_conn *c, uint32_t reneg)
 		return r;
 	ringtls__tx_init(&c->tx, c->fd, &e->pool);
 	r = sends_over_ktls(c->ssl) ? adopt(c, reneg) : choose(c, reneg, tcp);
+	if (r == 0)
+		r = check_read_ahead(c);
 	if (r < 0)
 		return r;
 	if (c->tx.want_kernel && !c->bios.keyed)
@@ -304,8 +316,11 @@ static void end(struct ringtls_conn *c)
 	ringtls__waiter_fini(c->engine, &c->waiter);
 	ringtls__tx_fini(&c->tx);
 	/* A socket with a key keeps OpenSSL to what goes with it. */
-	if (!c->bios.keyed)
+	if (!c->bios.keyed) {
 		SSL_clear_options(c->ssl, c->added_options);
+		if (c->no_read_ahead)
+			SSL_set_read_ahead(c->ssl, 1);
+	}
 	SSL_free(c->ssl);
 	ringtls__wipe_stack();
 	c->engine->connections--;

@@ -75,6 +75,7 @@ struct ringtls_conn {
 	int reason_errno;
 	uint32_t lane;     /* the lane it is or was in; AUTO before the handshake */
 	uint64_t added_options; /* SSL_OP_* that the SSL did not have before */
+	bool no_read_ahead; /* it was on, and was switched off */
 	bool is_late;      /* the handshake was done before it was attached */
 	bool is_settled;   /* the handshake is done, and a named lane was had */
 

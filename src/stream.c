@@ -408,9 +408,24 @@ void ringtls__answer_key_update(struct ringtls_conn *c)
 		ringtls__answer_now(c);
 }
 
+/*
+ * From 3.2 on OpenSSL loses what it has read ahead of a KeyUpdate where SSL_OP_ENABLE_KTLS is set
+ * and the kernel does not take the key: the record layer that was tried first takes it along.
+ * OpenSSL alone does so, too. Pinned by test_rekey, updates_that_were_read_ahead.
+ */
+static void read_no_further(struct ringtls_conn *c)
+{
+	if (!SSL_get_read_ahead(c->ssl) || !(SSL_get_options(c->ssl) & SSL_OP_ENABLE_KTLS))
+		return;
+	SSL_set_read_ahead(c->ssl, 0);
+	c->no_read_ahead = true;
+}
+
 int ringtls__call_openssl(struct ringtls_conn *c, ringtls__ssl_call *call, void *arg)
 {
 	int r;
+
+	read_no_further(c);
 
 	/* SSL_get_error(3) takes any old entry for this call's. */
 	ERR_clear_error();

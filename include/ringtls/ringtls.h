@@ -329,8 +329,11 @@ RINGTLS_API int ringtls_ctx_prepare(struct ssl_ctx_st *ctx);
  * -EINVAL: opts, or a BIO of the SSL is on another descriptor, or fd is -1 and it has none;
  * -EBADF, -ENOTSOCK, -EPROTOTYPE: fd is no stream socket; RINGTLS_E_LANE: the named lane
  * can't be had on this machine, or for this connection; RINGTLS_E_STATE: the ssl is attached
- * already, or bytes wait in a BIO that would be replaced, or the kernel has a key and the
- * handshake or a write is not done; -ENOMEM, RINGTLS_E_TLS.
+ * already, or bytes wait in a BIO that would be replaced, or in OpenSSL, which has read them
+ * ahead, or the kernel has a key and the handshake or a write is not done; -ENOMEM,
+ * RINGTLS_E_TLS. SSL_set_read_ahead(3) has no effect but in the openssl lane, if that is
+ * named: with SSL_OP_ENABLE_KTLS OpenSSL 3.2 and later lose by a KeyUpdate what they have
+ * read ahead.
  */
 RINGTLS_API int ringtls_conn_new(struct ringtls_conn **ret_conn, struct ringtls_engine *engine,
 				 struct ssl_st *ssl, int fd,

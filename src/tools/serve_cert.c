@@ -246,8 +246,6 @@ static bool set_up(SSL_CTX *ctx, const struct serve_options *options)
 		SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION);
 	/* An idle connection keeps no record buffers. */
 	SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS);
-	/* A record's head and body by one system call. */
-	SSL_CTX_set_read_ahead(ctx, 1);
 	SSL_CTX_set_alpn_select_cb(ctx, select_protocol, NULL);
 	if (!set_algorithms(ctx, options))
 		return false;

@@ -7,6 +7,7 @@ EXTRA_DIST += \
 	tests/analyse/gcc.known \
 	tests/analyse/scan \
 	tests/analyse/serve-threads \
+	tests/analyse/threads.known \
 	tests/analyse/valgrind.known \
 	tests/lab/lab \
 	tests/lab/check.sh \

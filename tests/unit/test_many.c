@@ -205,7 +205,7 @@ static void buffers_do_not_grow_with_the_connections(void **state)
 	}
 	assert_int_equal(p.engine->pool.allocations, allocations);
 	if (p.opts.backend == RINGTLS_BACKEND_URING)
-		assert_in_range(transmit_calls(&p) - before, 2, MANY / 20);
+		assert_true(transmit_calls(&p) - before >= 2 && transmit_calls(&p) - before <= MANY / 20);
 	close_all(&p, MANY);
 }
 

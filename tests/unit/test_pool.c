@@ -126,7 +126,7 @@ static void what_is_kept_free_is_bounded(void **state)
 	for (size_t s = 0; s < SIZES; s++)
 		take_and_put_many(sizes[s]);
 	for (int c = 0; c < RINGTLS__POOL_CLASSES; c++) {
-		assert_in_range(pool.count[c], 1, MANY - 1);
+		assert_true(pool.count[c] > 0 && pool.count[c] < MANY);
 		kept += pool.count[c];
 	}
 	assert_int_equal(pool.in_use, 0);
@@ -141,7 +141,7 @@ static void what_is_kept_free_is_bounded(void **state)
 		while (n > 0)
 			ringtls__pool_put(&pool, blocks[--n]);
 	}
-	assert_in_range(bytes, 1, 2 * 3 * 1024 * 1024); /* two of the sizes are of each class */
+	assert_true(bytes > 0 && bytes < 2 * 3 * 1024 * 1024); /* two of the sizes are of each class */
 }
 
 static void no_memory_answers_null_and_changes_nothing(void **state)

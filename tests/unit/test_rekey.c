@@ -97,6 +97,42 @@ static void peers_update_without_request_changes_nothing_of_ours(void **state)
 	pair_close(&p);
 }
 
+static void read_ahead(SSL_CTX *ours, SSL_CTX *peer)
+{
+	(void)peer;
+	SSL_CTX_set_read_ahead(ours, 1);
+}
+
+/* All comes at once, so that it could be read at once. */
+static void updates_that_were_read_ahead(void **state)
+{
+	struct pair_opts o = *(const struct pair_opts *)*state;
+	static uint8_t got[20000];
+	size_t len = 0;
+	struct pair p;
+
+	pair_need(&o);
+	o.prepare = read_ahead;
+	pair_open(&p, &o);
+	pair_handshake(&p);
+	for (int i = 0; i < 5; i++) {
+		assert_int_equal(SSL_write(p.peer, big + i * 1000, 1000), 1000);
+		assert_int_equal(SSL_key_update(p.peer, SSL_KEY_UPDATE_NOT_REQUESTED), 1);
+	}
+	assert_int_equal(SSL_write(p.peer, big + 5000, 1000), 1000);
+	for (int tries = 0; len < 6000 && tries < 1000; tries++) {
+		int n = ringtls_read(p.conn, got + len, (int)(sizeof(got) - len));
+
+		if (n > 0)
+			len += (size_t)n;
+		else
+			pair_rest(&p);
+	}
+	assert_int_equal(len, 6000);
+	assert_memory_equal(got, big, 6000);
+	pair_close(&p);
+}
+
 static void update_in_the_middle_of_a_write(void **state)
 {
 	struct pair_opts o = *(const struct pair_opts *)*state;
@@ -282,6 +318,7 @@ static const struct list_test tests[] = {
 	T(our_request_is_answered),
 	T(peers_request_is_answered_by_a_read),
 	T(peers_update_without_request_changes_nothing_of_ours),
+	T(updates_that_were_read_ahead),
 	T(update_in_the_middle_of_a_write),
 	T(limit_of_records_renews_the_key),
 	T(update_that_cannot_be_is_refused_and_the_connection_lives),

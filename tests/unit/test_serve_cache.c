@@ -173,7 +173,7 @@ static void names_that_collide_do_not_mix(void **state)
 				put(name, name);
 			files[i] = open_at(name, NOW);
 		}
-		assert_in_range(cache.count, 2, SERVE_CACHE_SLOTS);
+		assert_true(cache.count > 1 && cache.count <= SERVE_CACHE_SLOTS);
 		for (int i = 0; i < MANY; i++) {
 			char text[16] = "";
 

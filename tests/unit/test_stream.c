@@ -485,6 +485,22 @@ static void peer_half_closes_before_our_key_is_installed(void **state)
 
 /* ---- Attached after the handshake -------------------------------------- */
 
+/* The next key would lose it (stream.c). When it is read, all is well. */
+static void refuses_what_was_read_ahead(struct pair *p, const struct ringtls_conn_opts *co)
+{
+	char c[2] = "";
+
+	SSL_set_read_ahead(p->ours, 1);
+	assert_int_equal(SSL_write(p->peer, "a", 1), 1);
+	assert_int_equal(SSL_write(p->peer, "b", 1), 1);
+	pair_rest(p);
+	assert_int_equal(SSL_read(p->ours, c, 1), 1);
+	assert_int_equal(ringtls_conn_new(&p->conn, p->engine, p->ours, p->fd, co), RINGTLS_E_STATE);
+	assert_null(p->conn);
+	assert_int_equal(SSL_read(p->ours, c + 1, 1), 1);
+	assert_memory_equal(c, "ab", 2);
+}
+
 /* The handshake is OpenSSL's alone; ours comes afterwards. */
 static void attached_late(void **state)
 {
@@ -515,6 +531,8 @@ static void attached_late(void **state)
 		co.lane = RINGTLS_LANE_AUTO;
 	}
 	co.user = &p;
+	if (takes_keys && o->lane != RINGTLS_LANE_OPENSSL)
+		refuses_what_was_read_ahead(&p, &co);
 	assert_int_equal(ringtls_conn_new(&p.conn, p.engine, p.ours, p.fd, &co), 0);
 	pair_write_all(&p, big + 1000, 100000);
 	pair_peer_expects(&p, big, 101000);
