@@ -112,6 +112,7 @@ OVER_KTLS = $(FAKE_PROBE) -Wl,--wrap=pair_open -Wl,--wrap=pair_close \
 
 wiretap = tests/unit/wiretap.c tests/unit/wiretap.h
 faults = tests/unit/faults.c tests/unit/faults.h tests/unit/fault_run.c tests/unit/fault_run.h \
+	tests/unit/fault_scenarios.c tests/unit/fault_scenarios.h \
 	tests/unit/pair.c tests/unit/pair.h $(fake_ktls) $(wiretap)
 # What is made to fail, and where what it did is noted.
 FAULTS = $(FAKE_MALLOC) -Wl,--wrap=realloc -Wl,--wrap=io_uring_submit \
