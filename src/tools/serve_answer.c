@@ -2,6 +2,7 @@
 #include "config.h"
 #include "serve_answer.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -146,12 +147,16 @@ static void add_file_fields(struct serve_text *text, const struct serve_file *fi
 	serve_text_add(text, "\r\n");
 }
 
-/* Reads a body that fits behind its head, if that needs no waiting for a disk. */
+/* Reads a body that fits behind its head, if that needs no waiting for a disk; of a file system
+ * that can't tell (EOPNOTSUPP), in any case. */
 static bool read_short(struct serve_text *text, int file, const struct serve_part *part)
 {
 	struct iovec iov = {.iov_base = text->at + text->len, .iov_len = (size_t)part->len};
+	ssize_t n = preadv2(file, &iov, 1, (off_t)part->offset, RWF_NOWAIT);
 
-	if (preadv2(file, &iov, 1, (off_t)part->offset, RWF_NOWAIT) != (ssize_t)part->len)
+	if (n < 0 && errno != EAGAIN)
+		n = pread(file, iov.iov_base, iov.iov_len, (off_t)part->offset);
+	if (n != (ssize_t)part->len)
 		return false;
 	text->len += (size_t)part->len;
 	return true;
