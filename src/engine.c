@@ -241,18 +241,14 @@ int ringtls__waiter_sleep(struct ringtls_engine *e, struct ringtls__waiter *w, s
 
 void ringtls__engine_run(struct ringtls_engine *e, struct ringtls__op *op)
 {
-	bool corked;
-
 	if (!ringtls__op_transmits(op)) {
 		ringtls__control_run(op, e->sys);
 		return;
 	}
 	ringtls__op_msg(op);
 	op->waiter = NULL;
-	corked = op->many && ringtls__cork(op->fd, e->sys);
+	op->is_corked = op->many && ringtls__cork(op->fd, e->sys);
 	e->backend->transmit(e, op);
-	if (corked)
-		ringtls__uncork(op->fd, e->sys);
 }
 
 void ringtls__engine_start(struct ringtls_engine *e, struct ringtls__waiter *w,
@@ -260,6 +256,7 @@ void ringtls__engine_start(struct ringtls_engine *e, struct ringtls__waiter *w,
 {
 	ringtls__op_msg(op);
 	op->waiter = w;
+	op->is_corked = op->many && ringtls__cork(op->fd, e->sys);
 	e->started++;
 	e->started_bytes += ringtls__op_transmits(op) ? op->len : 0;
 	e->backend->start(e, op);
@@ -290,6 +287,9 @@ void ringtls__op_done(struct ringtls_engine *e, struct ringtls__op *op, ssize_t 
 {
 	op->res = res;
 	op->done = true;
+	if (op->is_corked)
+		ringtls__uncork(op->fd, e->sys);
+	op->is_corked = false;
 	if (op->waiter) {
 		op->waiter->op_over = true;
 		make_ready(e, op->waiter);

@@ -16,7 +16,7 @@
  * goes with them: then there is always one that TCP sends, or room. */
 #define SAFE_BUFFER 131072
 
-static bool is_small(struct ringtls_conn *c)
+bool ringtls__is_small_buffer(const struct ringtls_conn *c)
 {
 	int size = 0;
 	socklen_t len = sizeof(size);
@@ -40,7 +40,7 @@ int ringtls__may_sendfile(struct ringtls_conn *c)
 	flags = c->engine->sys->getfl(c->fd);
 	if (flags < 0)
 		return flags;
-	return (flags & O_NONBLOCK) && !is_small(c);
+	return (flags & O_NONBLOCK) && !ringtls__is_small_buffer(c);
 }
 
 static bool can_fetch(const struct ringtls_conn *c)

@@ -60,6 +60,7 @@ struct ringtls__op {
 		      * which a kTLS socket refuses (MSG_WAITALL: EOPNOTSUPP) */
 	bool more;   /* plain: what comes next belongs to it, and should leave with it */
 	bool many;   /* the kernel makes several records of it, that should leave together */
+	bool is_corked; /* for that, until it is done: the engine's */
 	bool rekey;  /* KEY: not the first */
 	uint8_t record_type;
 	short events;

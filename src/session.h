@@ -139,6 +139,9 @@ int ringtls__requests_end_read(struct ringtls_conn *c);
 /* The kernel lane, and a socket for it: 1, 0, or a negated errno. */
 int ringtls__may_sendfile(struct ringtls_conn *c);
 
+/* Its send buffer does not hold a segment for sure. */
+bool ringtls__is_small_buffer(const struct ringtls_conn *c);
+
 /* pread(2); or -EAGAIN: it is not in memory, is being fetched, and an event will say so. */
 ssize_t ringtls__read_file(struct ringtls_conn *c, int file, void *buf, size_t len, off_t offset);
 

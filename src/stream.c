@@ -248,6 +248,8 @@ static int start_op(struct ringtls_conn *c)
 	int r = 0;
 
 	op->nowait = false;
+	/* Held back until the op is done, what does not fill a segment could be all that fits. */
+	op->many = op->many && !ringtls__is_small_buffer(c);
 	ringtls__engine_start(c->engine, &c->waiter, op);
 	if (!op->done)
 		return -EAGAIN;

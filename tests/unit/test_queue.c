@@ -8,6 +8,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/socket.h>
@@ -490,6 +492,39 @@ static void cancel_is_exact(void **state)
 	pair_close(&p);
 }
 
+static int is_corked(const struct pair *p)
+{
+	int value = -1;
+	socklen_t len = sizeof(value);
+
+	assert_int_equal(getsockopt(p->fd, IPPROTO_TCP, TCP_CORK, &value, &len), 0);
+	return value;
+}
+
+/* The kernel hands each record to TCP by itself, and they should share segments; but not where
+ * the buffer is so small that what is held back could be all that fits. */
+static void records_of_an_operation_leave_together(void **state)
+{
+	struct pair_opts o = *(const struct pair_opts *)*state;
+
+	for (int small = 0; small < 2; small++) {
+		struct pair p;
+
+		o.small_buffers = small;
+		open_shaken(&p, &o);
+		queue(&p, big, BIG, 0);
+		assert_int_equal(ringtls_engine_submit(p.engine), 0);
+		if (o.lane == RINGTLS_LANE_KERNEL && p.opts.backend == RINGTLS_BACKEND_URING)
+			assert_int_equal(is_corked(&p), !small);
+		else
+			assert_int_equal(is_corked(&p), 0);
+		assert_int_equal(ringtls_conn_cancel(p.conn, 0), 0);
+		go_on_until_sent(&p, 1);
+		assert_int_equal(is_corked(&p), 0);
+		pair_close(&p);
+	}
+}
+
 static void a_cancelled_file_ends_where_it_is(void **state)
 {
 	struct pair_opts o = *(const struct pair_opts *)*state;
@@ -956,6 +991,7 @@ static const struct list_test tests[] = {
 	T(files_and_small_pieces_take_turns),
 	T(what_is_sent_leaves_no_buffer_behind),
 	T(cancel_is_exact),
+	T(records_of_an_operation_leave_together),
 	T(a_cancelled_file_ends_where_it_is),
 	T(free_in_mid_flight_gives_the_memory_back),
 	T(a_reset_ends_all_with_its_error),
