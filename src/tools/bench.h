@@ -56,7 +56,7 @@ struct bench_case {
 	/* BENCH_LATENCY: writes of this size are due rate times a second, over all of
 	 * the first rated connections; the others send as fast as it goes. */
 	unsigned rate, rated;
-	size_t bulk; /* size of the others' writes */
+	size_t bulk; /* size of the others' writes; cold: of their file */
 };
 
 extern const struct bench_case bench_cases[];
@@ -195,6 +195,7 @@ struct bench_source {
 	uint8_t *memory; /* room for a unit behind any place in the first page */
 	int file;
 	size_t size;
+	pid_t cooler; /* takes the file out of memory all the time; or -1 */
 };
 
 bool bench_source_open(struct bench_source *source, const struct bench_case *what,

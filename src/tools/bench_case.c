@@ -63,6 +63,16 @@ const struct bench_case bench_cases[] = {
 	 .rate = 2000,
 	 .rated = 1,
 	 .bulk = 64 * KIB},
+	{.name = "mix-cold",
+	 .text = "2000 writes of 1 KiB a second on one connection, while another sends a file of "
+		 "16 MiB that is not in memory",
+	 .kind = BENCH_LATENCY,
+	 .conns = 2,
+	 .size = KIB,
+	 .cold = true,
+	 .rate = 2000,
+	 .rated = 1,
+	 .bulk = 16 * MIB},
 };
 
 const size_t bench_case_count = BENCH_COUNT(bench_cases);

@@ -128,6 +128,8 @@ bool bench_take_latency(struct bench_side *side, const struct bench_source *sour
 	struct bench_clock clock;
 	bool ok;
 
+	if (what->cold)
+		plan.bulk = (struct bench_unit){.file = source->file, .len = what->bulk};
 	plan.late_us = calloc(plan.room, sizeof(*plan.late_us));
 	if (!plan.late_us)
 		return bench_cannot(side, "no memory");

@@ -67,10 +67,11 @@ static void take_rounds(struct bench_side *sides, size_t n, const struct bench_s
 static size_t choose(struct bench_side *sides, const struct bench_case *what,
 		     const struct bench_options *options, SSL_CTX *ctx, unsigned rounds)
 {
+	unsigned kinds = what->kind | (what->cold ? BENCH_FILES : 0);
 	size_t n = 0;
 
 	for (size_t i = 0; i < bench_method_count; i++) {
-		if (!(bench_methods[i]->kinds & what->kind) ||
+		if ((bench_methods[i]->kinds & kinds) != kinds ||
 		    (what->cold && bench_methods[i]->holds_file) ||
 		    !bench_matches(options->methods, bench_methods[i]->name))
 			continue;

@@ -4,10 +4,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #define WHY  160
@@ -74,12 +78,29 @@ bool bench_source_cool(const struct bench_source *source)
 	       resident(source->file, source->size) == 0;
 }
 
+/* Who sends it for a while shall never find what an earlier round has read. */
+static pid_t start_cooler(const struct bench_source *source, const struct bench_options *options)
+{
+	const struct timespec nap = {.tv_nsec = 2000000};
+	pid_t parent = getpid(), pid = fork();
+
+	if (pid)
+		return pid;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	bench_pin(options, 1); /* where the receiver is */
+	while (getppid() == parent) {
+		posix_fadvise(source->file, 0, 0, POSIX_FADV_DONTNEED);
+		nanosleep(&nap, NULL);
+	}
+	_exit(0);
+}
+
 static bool open_file(struct bench_source *source, const struct bench_case *what,
 		      const struct bench_options *options, char *ret_why)
 {
-	source->file = make_file(options->folder, source->memory, what->size);
+	source->file = make_file(options->folder, source->memory, source->size);
 	if (source->file < 0) {
-		snprintf(ret_why, WHY, "can't make a file of %zu bytes in %s: %s", what->size,
+		snprintf(ret_why, WHY, "can't make a file of %zu bytes in %s: %s", source->size,
 			 options->folder, strerror(errno));
 		return false;
 	}
@@ -88,31 +109,38 @@ static bool open_file(struct bench_source *source, const struct bench_case *what
 			 options->folder);
 		return false;
 	}
+	if (what->cold && what->kind == BENCH_LATENCY)
+		source->cooler = start_cooler(source, options);
 	return true;
 }
 
 bool bench_source_open(struct bench_source *source, const struct bench_case *what,
 		       const struct bench_options *options, char *ret_why)
 {
-	size_t size = what->kind == BENCH_FILES ? STEP : what->size;
+	bool is_file = what->kind == BENCH_FILES || what->cold;
+	size_t size = is_file ? STEP : what->size;
 
-	if (size < what->bulk)
+	if (size < what->bulk && !is_file)
 		size = what->bulk;
 	size = (size + 2 * BENCH_PAGE - 1) / BENCH_PAGE * BENCH_PAGE;
-	source->file = -1;
-	source->size = what->size;
+	source->file = source->cooler = -1;
+	source->size = what->kind == BENCH_FILES ? what->size : what->bulk;
 	source->memory = aligned_alloc(BENCH_PAGE, size);
 	if (!source->memory) {
 		snprintf(ret_why, WHY, "no memory");
 		return false;
 	}
 	fill(source->memory, size);
-	return what->kind != BENCH_FILES || open_file(source, what, options, ret_why);
+	return !is_file || open_file(source, what, options, ret_why);
 }
 
 void bench_source_close(struct bench_source *source)
 {
 	free(source->memory);
+	if (source->cooler > 0) {
+		kill(source->cooler, SIGKILL);
+		waitpid(source->cooler, NULL, 0);
+	}
 	if (source->file >= 0)
 		close(source->file);
 }
