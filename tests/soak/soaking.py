@@ -83,6 +83,8 @@ class FileServer:
         return options, wanted
 
 
+# Its patience is shorter than that of the client who waits for its turn: a reset that the
+# network loses leaves a connection of which nobody knows that it is over.
 class Talker:
     """talk: it writes, renews its own keys, and serves one after the other."""
 
@@ -92,7 +94,7 @@ class Talker:
         updates = ["--key-update-every", str(TALK_UPDATES)] if may_rekey(lane) else []
         self.server = Child(network.into_far() + [
             program("talk"), "--serve", "--lane", lane, "--engine", engine, "--tls", "1.3",
-            "--cert", payloads.cert, "--key", payloads.key, "--timeout", str(SILENCE_S * 1000),
+            "--cert", payloads.cert, "--key", payloads.key, "--timeout", str(SILENCE_S * 2 // 3),
             "--send", payloads.file(self.content.size), "--receive", "0", *updates,
             f"{FAR}:0"], "talk")
         self.port = self.server.line(
