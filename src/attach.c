@@ -198,6 +198,13 @@ static int check_read_ahead(const struct ringtls_conn *c)
 		       0;
 }
 
+static int take_lane(struct ringtls_conn *c, uint32_t reneg, int tcp)
+{
+	int r = sends_over_ktls(c->ssl) ? adopt(c, reneg) : choose(c, reneg, tcp);
+
+	return r < 0 ? r : check_read_ahead(c);
+}
+
 static int attach(struct ringtls_conn *c, uint32_t reneg)
 {
 	struct ringtls_engine *e = c->engine;
@@ -221,9 +228,7 @@ static int attach(struct ringtls_conn *c, uint32_t reneg)
 	if (r < 0)
 		return r;
 	ringtls__tx_init(&c->tx, c->fd, &e->pool);
-	r = sends_over_ktls(c->ssl) ? adopt(c, reneg) : choose(c, reneg, tcp);
-	if (r == 0)
-		r = check_read_ahead(c);
+	r = take_lane(c, reneg, tcp);
 	if (r < 0)
 		return r;
 	if (c->tx.want_kernel && !c->bios.keyed)

@@ -110,8 +110,8 @@ static bool is_cold(struct ringtls_conn *c, int file, off_t at)
 	return c->engine->sys->pread_cached(file, &byte, 1, at) == -EAGAIN;
 }
 
-/* Where the first piece is that is not in memory and can be fetched, or -1. What is small was read in one go, from
- * its beginning; so its end tells. */
+/* Where the first piece is that is not in memory and can be fetched, or -1. What is small was
+ * read in one go, from its beginning; so its end tells. */
 static off_t find_cold(struct ringtls_conn *c, int file, off_t offset, size_t len)
 {
 	off_t end = offset + (off_t)len, at = offset;
