@@ -69,16 +69,18 @@ static bool sealable(const struct ringtls__item *item)
 
 static int fill(struct ringtls__tx *tx)
 {
-	size_t around = 2 * ringtls__sealer_overhead(tx->sealer), want = 0, room;
-	size_t full = RINGTLS__RECORD_MAX + around;
+	size_t overhead = ringtls__sealer_overhead(tx->sealer), want = 0, room;
 	int r = 1;
 
 	/* Items that share a record need no more than if they did not. */
-	for (const struct ringtls__item *i = tx->q.head; sealable(i) && want <= full; i = i->next)
-		want += i->len - i->done + around;
+	for (const struct ringtls__item *i = tx->q.head; sealable(i) && want < RINGTLS__POOL_MAX;
+	     i = i->next) {
+		size_t left = i->len - i->done;
 
-	tx->out.bytes =
-		ringtls__pool_get(tx->q.pool, want > full ? RINGTLS__POOL_MAX : want, &room);
+		want += left + (left / RINGTLS__RECORD_MAX + 2) * overhead;
+	}
+	tx->out.bytes = ringtls__pool_get(
+		tx->q.pool, want < RINGTLS__POOL_MAX ? want : RINGTLS__POOL_MAX, &room);
 	if (!tx->out.bytes)
 		return -ENOMEM;
 	tx->out.start = tx->out.end = 0;

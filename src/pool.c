@@ -7,8 +7,8 @@
 
 /*
  * Alerts, key updates and requests; a record of 1 KiB; one of 4 KiB, handshake flights; a
- * full one; one operation. Of each so many are kept free as a portion of queued writes needs
- * (loop.c), and requests for many connections: 3 MiB in all.
+ * full one; four; one operation. Of each so many are kept free as a portion of queued writes
+ * needs (loop.c), and requests for many connections: 3.5 MiB in all.
  */
 static const struct {
 	size_t size;
@@ -18,6 +18,7 @@ static const struct {
 	{ 1152, 256 },
 	{ 4352, 128 },
 	{ 20480, 40 },
+	{ 67584, 9 },
 	{ RINGTLS__POOL_MAX, 4 },
 };
 

@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define RINGTLS__POOL_CLASSES 5
+#define RINGTLS__POOL_CLASSES 6
 
 struct ringtls__block {
 	struct ringtls__block *next; /* in the free list only */
