@@ -19,6 +19,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <time.h>
@@ -46,6 +48,9 @@ struct stage {
 	int file;
 	uint8_t *memory;
 	struct io_uring_buf_ring *buffers;
+	uint8_t *map; /* of the file */
+	int pipe[2];
+	ssize_t piped; /* what is in the pipe */
 	pthread_t reader;
 	unsigned copied, not_copied; /* what zero-copy sends report */
 	double ns[ROUNDS];
@@ -306,6 +311,89 @@ static bool by_fixed_read(struct stage *s)
 	return reap(s, 1, FILE_LEN);
 }
 
+/* ---- Files to a socket --------------------------------------------------------------- */
+
+/* One step moves what it can; 0 and less: it can't now. */
+static bool to_socket(struct stage *s, ssize_t (*step)(struct stage *s, off_t at))
+{
+	struct pollfd pfd = {.fd = s->ours[0], .events = POLLOUT};
+
+	for (off_t at = 0; at < FILE_LEN;) {
+		ssize_t n = step(s, at);
+
+		if (n > 0)
+			at += n;
+		else if (errno != EAGAIN || poll(&pfd, 1, 10000) != 1)
+			return cannot(s, "sending a file", errno);
+	}
+	return true;
+}
+
+static ssize_t sendfile_step(struct stage *s, off_t at)
+{
+	return sendfile(s->ours[0], s->file, &at, (size_t)(FILE_LEN - at));
+}
+
+static ssize_t read_step(struct stage *s, off_t at)
+{
+	ssize_t n = pread(s->file, s->memory, (size_t)(FILE_LEN - at), at);
+
+	return n > 0 ? send(s->ours[0], s->memory, (size_t)n, MSG_NOSIGNAL | MSG_DONTWAIT) : n;
+}
+
+static ssize_t map_step(struct stage *s, off_t at)
+{
+	return send(s->ours[0], s->map + at, (size_t)(FILE_LEN - at), MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+static ssize_t splice_step(struct stage *s, off_t at)
+{
+	if (!s->piped)
+		s->piped = splice(s->file, &at, s->pipe[1], NULL, (size_t)(FILE_LEN - at),
+				  SPLICE_F_NONBLOCK);
+	if (s->piped > 0) {
+		ssize_t n = splice(s->pipe[0], NULL, s->ours[0], NULL, (size_t)s->piped,
+				   SPLICE_F_NONBLOCK);
+
+		s->piped -= n > 0 ? n : 0;
+		return n;
+	}
+	return s->piped;
+}
+
+static bool by_sendfile(struct stage *s)
+{
+	return to_socket(s, sendfile_step);
+}
+
+static bool by_read_and_send(struct stage *s)
+{
+	return to_socket(s, read_step);
+}
+
+static bool by_map(struct stage *s)
+{
+	return to_socket(s, map_step);
+}
+
+static bool by_splice(struct stage *s)
+{
+	return to_socket(s, splice_step);
+}
+
+static bool make_map(struct stage *s)
+{
+	s->map = mmap(NULL, FILE_LEN, PROT_READ, MAP_SHARED, s->file, 0);
+	return s->map != MAP_FAILED || cannot(s, "mapping the file", errno);
+}
+
+static bool make_pipe(struct stage *s)
+{
+	return (!pipe2(s->pipe, O_CLOEXEC | O_NONBLOCK) &&
+		fcntl(s->pipe[1], F_SETPIPE_SZ, FILE_LEN) >= 0) ||
+	       cannot(s, "a pipe", errno);
+}
+
 /* ---- Receiving ----------------------------------------------------------------------- */
 
 static bool peers_ask(struct stage *s)
@@ -436,6 +524,7 @@ static bool ring_and_receives(struct stage *s)
 #define ONE  "a sealed record to one socket"
 #define MANY "a sealed record to each of 64 sockets"
 #define READ "256 KiB of a file that is in memory"
+#define FILE_TO "256 KiB of a file in memory to one socket"
 #define ASKS "64 bytes from each of 64 sockets"
 
 static const struct way ways[] = {
@@ -453,6 +542,10 @@ static const struct way ways[] = {
 	{READ, "preadv2(2) without waiting", 1, false, NULL, by_preadv2, NULL},
 	{READ, "ring", 1, false, register_ring, by_ring_read, NULL},
 	{READ, "ring, registered memory", 1, false, ring_and_memory, by_fixed_read, NULL},
+	{FILE_TO, "sendfile(2)", 1, true, NULL, by_sendfile, drained},
+	{FILE_TO, "read and send", 1, true, NULL, by_read_and_send, drained},
+	{FILE_TO, "mapped, and sent", 1, true, make_map, by_map, drained},
+	{FILE_TO, "splice(2) through a pipe", 1, true, make_pipe, by_splice, drained},
 	{ASKS, "poll and recv(2)", SOCKETS, false, ring_and_polls, by_poll_and_recv, peers_ask},
 	{ASKS, "multishot receive", SOCKETS, false, ring_and_receives, by_multishot, peers_ask},
 };
