@@ -421,7 +421,8 @@ static bool arm_polls(struct stage *s)
 	return io_uring_submit(&s->ring) == SOCKETS || cannot(s, "io_uring", EIO);
 }
 
-static bool by_poll_and_recv(struct stage *s)
+/* Until each socket's bytes have come. */
+static bool take_asks(struct stage *s, bool (*take)(struct stage *s, const struct io_uring_cqe *cqe))
 {
 	for (unsigned done = 0; done < SOCKETS;) {
 		struct io_uring_cqe *cqe;
@@ -431,17 +432,29 @@ static bool by_poll_and_recv(struct stage *s)
 		if (r < 0)
 			return cannot(s, "io_uring", r);
 		io_uring_for_each_cqe(&s->ring, head, cqe) {
-			int i = (int)cqe->user_data;
-
 			seen++;
-			if (recv(s->ours[i], s->memory, BUFFER_LEN, MSG_DONTWAIT) != ASK_LEN)
-				return cannot(s, "recv", errno);
-			arm_poll(s, i);
+			if (!take(s, cqe))
+				return false;
 		}
 		io_uring_cq_advance(&s->ring, seen);
 		done += seen;
 	}
-	return io_uring_submit(&s->ring) >= 0;
+	return true;
+}
+
+static bool recv_ask(struct stage *s, const struct io_uring_cqe *cqe)
+{
+	int i = (int)cqe->user_data;
+
+	if (recv(s->ours[i], s->memory, BUFFER_LEN, MSG_DONTWAIT) != ASK_LEN)
+		return cannot(s, "recv", errno);
+	arm_poll(s, i);
+	return true;
+}
+
+static bool by_poll_and_recv(struct stage *s)
+{
+	return take_asks(s, recv_ask) && io_uring_submit(&s->ring) >= 0;
 }
 
 static void give_buffer(struct stage *s, unsigned id)
@@ -478,25 +491,17 @@ static bool arm_receives(struct stage *s)
 	return io_uring_submit(&s->ring) == SOCKETS || cannot(s, "io_uring", EIO);
 }
 
+static bool take_received(struct stage *s, const struct io_uring_cqe *cqe)
+{
+	if (cqe->res != ASK_LEN || !(cqe->flags & IORING_CQE_F_MORE))
+		return cannot(s, "receiving", cqe->res < 0 ? cqe->res : -EIO);
+	give_buffer(s, cqe->flags >> IORING_CQE_BUFFER_SHIFT);
+	return true;
+}
+
 static bool by_multishot(struct stage *s)
 {
-	for (unsigned done = 0; done < SOCKETS;) {
-		struct io_uring_cqe *cqe;
-		unsigned head, seen = 0;
-		int r = io_uring_submit_and_wait(&s->ring, 1);
-
-		if (r < 0)
-			return cannot(s, "io_uring", r);
-		io_uring_for_each_cqe(&s->ring, head, cqe) {
-			seen++;
-			if (cqe->res != ASK_LEN || !(cqe->flags & IORING_CQE_F_MORE))
-				return cannot(s, "receiving", cqe->res < 0 ? cqe->res : -EIO);
-			give_buffer(s, cqe->flags >> IORING_CQE_BUFFER_SHIFT);
-		}
-		io_uring_cq_advance(&s->ring, seen);
-		done += seen;
-	}
-	return true;
+	return take_asks(s, take_received);
 }
 
 /* ---- The table -------------------------------------------------------------------------- */
