@@ -5,6 +5,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -534,10 +536,21 @@ static void check_peer(struct fault_run *r)
 		run_wrong(r, "the peer says %s", ERR_reason_error_string(e));
 }
 
+/* What an op was corked for is over; a cork that stayed would hold up all that follows. */
+static void check_cork(struct fault_run *r)
+{
+	int value = 0;
+	socklen_t len = sizeof(value);
+
+	if (getsockopt(r->p.fd, IPPROTO_TCP, TCP_CORK, &value, &len) == 0 && value)
+		run_wrong(r, "the socket is left corked");
+}
+
 static void close_all(struct fault_run *r)
 {
 	struct pair *p = &r->p;
 
+	check_cork(r);
 	wiretap_rest(&r->tap, p->peer_fd);
 	SSL_free(p->ours);
 	SSL_free(p->peer);
