@@ -51,20 +51,19 @@ static void init_list(struct ringtls__work_list *list)
 {
 	list->head = NULL;
 	list->tail = &list->head;
+	list->count = 0;
 }
 
 static void end_work(struct ringtls__waiter *w)
 {
-	struct ringtls__waiter **at;
-
 	if (!w->works)
 		return;
-	at = &w->works->head;
-	while (*at != w)
-		at = &(*at)->next_work;
-	*at = w->next_work;
-	if (w->works->tail == &w->next_work)
-		w->works->tail = at;
+	*w->at_work = w->next_work;
+	if (w->next_work)
+		w->next_work->at_work = w->at_work;
+	else
+		w->works->tail = w->at_work;
+	w->works->count--;
 	w->works = NULL;
 }
 
@@ -75,13 +74,15 @@ static void put_in(struct ringtls__work_list *list, struct ringtls__waiter *w)
 	end_work(w);
 	w->works = list;
 	w->next_work = NULL;
+	w->at_work = list->tail;
 	*list->tail = w;
 	list->tail = &w->next_work;
+	list->count++;
 }
 
 void ringtls__waiter_work(struct ringtls_engine *e, struct ringtls__waiter *w)
 {
-	put_in(&e->work, w);
+	put_in(w->is_brief ? &e->brief : &e->work, w);
 }
 
 void ringtls__waiter_hold(struct ringtls_engine *e, struct ringtls__waiter *w)
@@ -92,12 +93,12 @@ void ringtls__waiter_hold(struct ringtls_engine *e, struct ringtls__waiter *w)
 void ringtls__engine_unhold(struct ringtls_engine *e)
 {
 	while (e->held.head)
-		put_in(&e->work, e->held.head);
+		ringtls__waiter_work(e, e->held.head);
 }
 
-struct ringtls__waiter *ringtls__engine_next_work(struct ringtls_engine *e)
+struct ringtls__waiter *ringtls__work_next(struct ringtls__work_list *list)
 {
-	struct ringtls__waiter *w = e->work.head;
+	struct ringtls__waiter *w = list->head;
 
 	if (w)
 		end_work(w);
@@ -237,6 +238,34 @@ int ringtls__waiter_sleep(struct ringtls_engine *e, struct ringtls__waiter *w, s
 	return r;
 }
 
+/* ---- Rounds ------------------------------------------------------------ */
+
+/*
+ * What was just sealed is in the cache still, and the next round has the same buffers again,
+ * however many connections there are (pool.c keeps as many free); and a write that is queued
+ * meanwhile has no more than that before it. A system call for so much is nothing beside it.
+ */
+#define ROUND_BYTES (256 * 1024)
+#define ROUND_OPS   128
+
+void ringtls__round_begin(struct ringtls_engine *e)
+{
+	e->started = 0;
+	e->started_bytes = 0;
+}
+
+void ringtls__round_one_more(struct ringtls_engine *e)
+{
+	e->started_bytes = ROUND_BYTES - 1;
+	if (e->started >= ROUND_OPS)
+		e->started = ROUND_OPS - 1;
+}
+
+bool ringtls__round_is_full(const struct ringtls_engine *e)
+{
+	return e->started >= ROUND_OPS || e->started_bytes >= ROUND_BYTES;
+}
+
 /* ---- Ops --------------------------------------------------------------- */
 
 void ringtls__engine_run(struct ringtls_engine *e, struct ringtls__op *op)
@@ -349,6 +378,7 @@ int ringtls__engine_new_on(struct ringtls_engine **ret_engine,
 	e->pid = getpid();
 	e->stall_ms = STALL_MS;
 	e->ready_tail = &e->ready_head;
+	init_list(&e->brief);
 	init_list(&e->work);
 	init_list(&e->held);
 	e->told_tail = &e->told_head;

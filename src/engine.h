@@ -34,8 +34,9 @@ struct ringtls__waiter {
 	bool ready;   /* in the engine's list of those that may go on */
 	bool op_over; /* an op that was started has ended since its owner last looked */
 	struct ringtls__waiter *next;
-	struct ringtls__waiter *next_work;
-	struct ringtls__work_list *works; /* which of the engine's two it is in, or NULL */
+	struct ringtls__waiter *next_work, **at_work;
+	bool is_brief; /* what it has to start is soon done: the owner's to say */
+	struct ringtls__work_list *works; /* which of the engine's three it is in, or NULL */
 	struct ringtls_event event; /* what the caller is told: the connection, its user */
 	bool added;                 /* syscalls: epoll knows the socket */
 };
@@ -43,6 +44,7 @@ struct ringtls__waiter {
 struct ringtls__work_list {
 	struct ringtls__waiter *head;
 	struct ringtls__waiter **tail;
+	unsigned count;
 };
 
 struct ringtls__told;
@@ -84,10 +86,6 @@ struct ringtls__backend {
 	/* Hands over what was started. 0 or a negated errno. */
 	int (*submit)(struct ringtls_engine *e);
 
-	/* The same, and takes what has ended; NULL: what is started is not kept back, or is
-	 * handed over by the caller. */
-	int (*flush)(struct ringtls_engine *e);
-
 	/* Makes the descriptor readable, or not, for what only the ready list knows. */
 	void (*kick)(struct ringtls_engine *e);
 	void (*unkick)(struct ringtls_engine *e);
@@ -113,12 +111,13 @@ struct ringtls_engine {
 	pid_t pid; /* a fork's child has the same descriptors, and must leave them alone */
 	struct ringtls__waiter *ready_head;
 	struct ringtls__waiter **ready_tail;
-	struct ringtls__work_list work; /* have something to start */
+	struct ringtls__work_list brief; /* have something to start, and not much */
+	struct ringtls__work_list work;	 /* have something to start */
 	struct ringtls__work_list held; /* only the caller knows when they can go on */
 	struct ringtls__told *told_head; /* queue.c: what the caller is to be told */
 	struct ringtls__told **told_tail;
 	struct ringtls__op op; /* of the call that runs */
-	/* Ops that were started since the last flush, and their bytes. */
+	/* Ops that were started in this round, and their bytes. */
 	unsigned started;
 	size_t started_bytes;
 	unsigned stall_ms;	/* how often what waits in a ring is compared with poll(2) */
@@ -158,6 +157,11 @@ void ringtls__waiter_put_back(struct ringtls_engine *e, struct ringtls__waiter *
 void ringtls__engine_start(struct ringtls_engine *e, struct ringtls__waiter *w,
 			   struct ringtls__op *op);
 
+/* What is started in one round is bounded; ringtls__round_one_more: by one op from now on. */
+void ringtls__round_begin(struct ringtls_engine *e);
+void ringtls__round_one_more(struct ringtls_engine *e);
+bool ringtls__round_is_full(const struct ringtls_engine *e);
+
 /* Waits for the end of an op that was started. 0, or a negated errno. */
 int ringtls__engine_finish(struct ringtls_engine *e, const struct ringtls__op *op);
 
@@ -165,10 +169,10 @@ int ringtls__engine_finish(struct ringtls_engine *e, const struct ringtls__op *o
  * copy: there it counts as cancelled. */
 int ringtls__engine_end(struct ringtls_engine *e, struct ringtls__op *op);
 
-/* Those that may go on, and those with something to start: the first is taken out of
- * its list. NULL: there is none. */
+/* Those that may go on, and those with something to start, in one of the lists or the other:
+ * the first is taken out of it. NULL: there is none. */
 struct ringtls__waiter *ringtls__engine_next_ready(struct ringtls_engine *e);
-struct ringtls__waiter *ringtls__engine_next_work(struct ringtls_engine *e);
+struct ringtls__waiter *ringtls__work_next(struct ringtls__work_list *list);
 void ringtls__waiter_work(struct ringtls_engine *e, struct ringtls__waiter *w);
 
 /* It has something to start, but not before the caller's next call, which puts all such

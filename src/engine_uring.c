@@ -223,14 +223,6 @@ static int submit(struct ringtls_engine *e)
 	return r < 0 ? r : 0;
 }
 
-static int flush(struct ringtls_engine *e)
-{
-	int r = submit(e);
-
-	reap(e);
-	return r;
-}
-
 static int get_sqe(struct ringtls_engine *e, struct io_uring_sqe **ret_sqe)
 {
 	struct state *s = e->state;
@@ -459,7 +451,6 @@ const struct ringtls__backend ringtls__backend_uring = {
 	.arm = arm,
 	.disarm = disarm,
 	.submit = submit,
-	.flush = flush,
 	.collect = collect,
 	.kick = kick,
 	.unkick = unkick,

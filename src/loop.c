@@ -4,71 +4,29 @@
 
 #include <errno.h>
 
-/*
- * What is started goes out together, but in portions: what was just sealed is in the cache
- * still, and the next portion has the same buffers again, however many connections there are
- * (pool.c keeps as many free). A system call for half a MiB is nothing beside that.
- */
-#define PORTION_BYTES (512 * 1024)
-#define PORTION_OPS   128
-
-static unsigned count_work(const struct ringtls_engine *e)
+static void take_turns(struct ringtls_engine *e, struct ringtls__work_list *list)
 {
-	unsigned n = 0;
-
-	for (const struct ringtls__waiter *w = e->work.head; w; w = w->next_work)
-		n++;
-	return n;
-}
-
-/* Those whose ops have ended go on; of what the caller waits for it is told later. */
-static void settle(struct ringtls_engine *e)
-{
-	struct ringtls__waiter *w, *first_kept = NULL;
-
-	while (e->ready_head && e->ready_head != first_kept) {
-		struct ringtls_conn *c;
-
-		w = ringtls__engine_next_ready(e);
-		c = w->event.conn;
-		if (!c->is_wanted) {
-			ringtls__advance(c);
-			continue;
-		}
-		ringtls__waiter_put_back(e, w);
-		first_kept = first_kept ? first_kept : w;
-	}
-}
-
-static void hand_over_portion(struct ringtls_engine *e)
-{
-	if ((e->started < PORTION_OPS && e->started_bytes < PORTION_BYTES) || !e->backend->flush)
-		return;
-	e->started = 0;
-	e->started_bytes = 0;
-	/* What could not be handed over goes with the next submission, whose error counts. */
-	(void)e->backend->flush(e);
-	settle(e);
-}
-
-/* A turn for each that has something to start; those that come back into the list wait for
- * the next round. */
-static void do_work(struct ringtls_engine *e)
-{
-	unsigned n = count_work(e);
+	unsigned n = list->count; /* those that come back into it wait for the next round */
 	struct ringtls__waiter *w;
 
-	e->started = 0;
-	e->started_bytes = 0;
-	while (n-- && (w = ringtls__engine_next_work(e))) {
+	while (n-- && !ringtls__round_is_full(e) && (w = ringtls__work_next(list)))
 		ringtls__advance(w->event.conn);
-		hand_over_portion(e);
-	}
+}
+
+/* What is soon done goes first, and waits for no bulk transfer; but one of those has its turn,
+ * too, however many of the others there are. */
+static void do_work(struct ringtls_engine *e)
+{
+	ringtls__round_begin(e);
+	take_turns(e, &e->brief);
+	if (e->started)
+		ringtls__round_one_more(e);
+	take_turns(e, &e->work);
 }
 
 static bool has_more(const struct ringtls_engine *e)
 {
-	return e->ready_head || e->work.head || e->told_head;
+	return e->ready_head || e->brief.head || e->work.head || e->told_head;
 }
 
 /* What the loop sleeps on shows that there is more. */

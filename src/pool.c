@@ -7,8 +7,8 @@
 
 /*
  * Alerts, key updates and requests; a record of 1 KiB; one of 4 KiB, handshake flights; a
- * full one; four; one operation. Of each so many are kept free as a portion of queued writes
- * needs (loop.c), and requests for many connections: 3.5 MiB in all.
+ * full one; four; one operation. Of each so many are kept free as two rounds of queued writes
+ * need (engine.c), and requests for many connections: 3.5 MiB in all.
  */
 static const struct {
 	size_t size;

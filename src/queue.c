@@ -15,7 +15,8 @@
 #include <limits.h>
 #include <string.h>
 
-#define MAX_COUNT 256
+#define MAX_COUNT      256
+#define BRIEF_REQUESTS 8
 
 void ringtls__requests_init(struct ringtls__requests *q, uint32_t max)
 {
@@ -296,6 +297,27 @@ static struct ringtls__request *new_request(struct ringtls_conn *c, unsigned iov
 	return r;
 }
 
+/* A few requests of together no more than a record. */
+static bool is_brief(const struct ringtls__requests *q)
+{
+	size_t left = RINGTLS__RECORD_MAX;
+
+	if (q->count > BRIEF_REQUESTS)
+		return false;
+	for (const struct ringtls__request *r = q->head; r; r = r->next) {
+		if (r->len - r->sent > left)
+			return false;
+		left -= r->len - r->sent;
+	}
+	return true;
+}
+
+void ringtls__requests_work(struct ringtls_conn *c)
+{
+	c->waiter.is_brief = is_brief(&c->requests);
+	ringtls__waiter_work(c->engine, &c->waiter);
+}
+
 static int queue_request(struct ringtls_conn *c, struct ringtls__request *r)
 {
 	struct ringtls__requests *q = &c->requests;
@@ -307,7 +329,7 @@ static int queue_request(struct ringtls_conn *c, struct ringtls__request *r)
 	if (!q->next)
 		q->next = r;
 	q->count++;
-	ringtls__waiter_work(c->engine, &c->waiter);
+	ringtls__requests_work(c);
 	c->error = SSL_ERROR_NONE;
 	return 1;
 }
@@ -362,6 +384,6 @@ int ringtls_conn_cancel(struct ringtls_conn *c, uint64_t id)
 	if (c->tx.in_flight && !c->op->done)
 		c->engine->backend->cancel(c->engine, c->op);
 	ringtls__account(c);
-	ringtls__waiter_work(c->engine, &c->waiter);
+	ringtls__requests_work(c);
 	return 0;
 }

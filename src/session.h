@@ -115,6 +115,9 @@ void ringtls__requests_fail(struct ringtls_conn *c, int error);
 /* Drops all without a word. Nothing of theirs is in flight. */
 void ringtls__requests_fini(struct ringtls_conn *c);
 
+/* It has something to start, in the engine's next round. */
+void ringtls__requests_work(struct ringtls_conn *c);
+
 /* The caller does not know yet what became of some. */
 bool ringtls__requests_untold(const struct ringtls_conn *c);
 

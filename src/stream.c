@@ -339,6 +339,13 @@ static int step_queue(struct ringtls_conn *c)
 	return r;
 }
 
+static int start_next(struct ringtls_conn *c)
+{
+	int r = c->requests.head ? ringtls__feed(c) : 0;
+
+	return r < 0 ? r : step_queue(c);
+}
+
 void ringtls__advance(struct ringtls_conn *c)
 {
 	int r;
@@ -350,14 +357,12 @@ void ringtls__advance(struct ringtls_conn *c)
 		return;
 	c->is_queue = c->must_not_sleep = true;
 	r = await_op(c);
-	if (r >= 0 && c->requests.head)
-		r = ringtls__feed(c);
-	if (r >= 0)
-		r = step_queue(c);
+	if (r >= 0 && !(c->requests.head && ringtls__round_is_full(c->engine)))
+		r = start_next(c);
 	c->is_queue = c->must_not_sleep = false;
 	/* One op a turn: others have queues, too. */
 	if (r == 0)
-		ringtls__waiter_work(c->engine, &c->waiter);
+		ringtls__requests_work(c);
 	else if (r < 0 && r != -EAGAIN)
 		ringtls__requests_fail(c, r);
 	else if (c->bios.own && c->requests.head && !c->requests.read)
