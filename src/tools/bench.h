@@ -18,6 +18,7 @@
 
 #define BENCH_PAGE     4096
 #define BENCH_RECORD   16384
+#define BENCH_OVERHEAD 22 /* of a record in TLS 1.3: header, type, tag */
 #define BENCH_COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
 struct bench_counts;
@@ -135,11 +136,11 @@ struct bench_method {
 extern const struct bench_method *const bench_methods[];
 extern const size_t bench_method_count;
 
-extern const struct bench_method bench_aead, bench_tcp_send, bench_tcp_ring, bench_tcp_sendfile,
-	bench_ssl_write, bench_ssl_ktls, bench_ssl_sendfile, bench_membio_ring, bench_auto,
-	bench_kernel_uring, bench_kernel_queued, bench_kernel_syscalls, bench_user_uring,
-	bench_user_queued, bench_user_syscalls, bench_openssl_uring, bench_openssl_queued,
-	bench_openssl_syscalls;
+extern const struct bench_method bench_aead, bench_tcp_send, bench_tcp_ring,
+	bench_tcp_sealed, bench_tcp_sendfile, bench_ktls, bench_ssl_write, bench_ssl_ktls,
+	bench_ssl_sendfile, bench_membio_ring, bench_auto, bench_kernel_uring,
+	bench_kernel_queued, bench_kernel_syscalls, bench_user_uring, bench_user_queued,
+	bench_user_syscalls, bench_openssl_uring, bench_openssl_queued, bench_openssl_syscalls;
 
 /* Sets side->why; false, to be returned. */
 bool bench_cannot(struct bench_side *side, const char *format, ...)

@@ -5,13 +5,13 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <unistd.h>
 
 #define READ_BYTES 65536 /* of a file at a time */
-
 #ifndef TCP_ULP
 #define TCP_ULP 31
 #endif
@@ -76,6 +76,43 @@ static int sendfile_unit(struct bench_conn *c, const struct bench_unit *unit)
 	return 1;
 }
 
+static int cork(struct bench_conn *c, int value)
+{
+	if (!setsockopt(c->fd, IPPROTO_TCP, TCP_CORK, &value, sizeof(value)))
+		return 1;
+	bench_cannot(c->side, "TCP_CORK: %s", strerror(errno));
+	return -1;
+}
+
+static int failed_bare(struct bench_conn *c, const char *what)
+{
+	if (errno == EAGAIN)
+		return 0;
+	bench_cannot(c->side, "%s: %s", what, strerror(errno));
+	return -1;
+}
+
+/* Past OpenSSL, corked where there are several records: the least that the kernel's TLS costs. */
+static int send_bare(struct bench_conn *c, const struct bench_unit *unit)
+{
+	bool several = unit->len > BENCH_RECORD;
+
+	if (several && !c->at && cork(c, 1) < 0)
+		return -1;
+	while (c->at < unit->len) {
+		off_t at = (off_t)c->at;
+		size_t left = unit->len - c->at;
+		ssize_t n = unit->bytes ? send(c->fd, unit->bytes + c->at, left, MSG_NOSIGNAL) :
+					  sendfile(c->fd, unit->file, &at, left);
+
+		if (n <= 0)
+			return failed_bare(c, unit->bytes ? "send" : "sendfile");
+		c->at += (size_t)n;
+	}
+	c->at = 0;
+	return several ? cork(c, 0) : 1;
+}
+
 static bool ready(struct bench_conn *c)
 {
 	c->in = aligned_alloc(BENCH_PAGE, READ_BYTES);
@@ -138,5 +175,18 @@ const struct bench_method bench_ssl_sendfile = {
 	.close = bench_epoll_close,
 	.ready = ready_ktls,
 	.send = sendfile_unit,
+	.wait = bench_epoll_wait,
+};
+
+const struct bench_method bench_ktls = {
+	.name = "ktls",
+	.text = "send(2) and sendfile(2) over the kernel's TLS, corked for several records",
+	.kinds = BENCH_WRITES | BENCH_FILES,
+	.tls = true,
+	.ktls = true,
+	.open = bench_epoll_open,
+	.close = bench_epoll_close,
+	.ready = ready_ktls,
+	.send = send_bare,
 	.wait = bench_epoll_wait,
 };

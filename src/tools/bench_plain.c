@@ -20,17 +20,29 @@ static int failed(struct bench_conn *c)
 	return -1;
 }
 
-static int send_memory(struct bench_conn *c, const struct bench_unit *unit)
+static int send_bytes(struct bench_conn *c, const uint8_t *bytes, size_t len)
 {
-	ssize_t n = send(c->fd, unit->bytes + c->at, unit->len - c->at, MSG_NOSIGNAL);
+	ssize_t n = send(c->fd, bytes + c->at, len - c->at, MSG_NOSIGNAL);
 
 	if (n < 0)
 		return failed(c);
 	c->at += (size_t)n;
-	if (c->at < unit->len)
+	if (c->at < len)
 		return 0;
 	c->at = 0;
 	return 1;
+}
+
+static int send_memory(struct bench_conn *c, const struct bench_unit *unit)
+{
+	return send_bytes(c, unit->bytes, unit->len);
+}
+
+static int send_sealed(struct bench_conn *c, const struct bench_unit *unit)
+{
+	size_t records = (unit->len + BENCH_RECORD - 1) / BENCH_RECORD;
+
+	return send_bytes(c, unit->bytes, unit->len + records * BENCH_OVERHEAD);
 }
 
 static int send_file(struct bench_conn *c, const struct bench_unit *unit)
@@ -55,6 +67,17 @@ const struct bench_method bench_tcp_send = {
 	.close = bench_epoll_close,
 	.ready = bench_epoll_add,
 	.send = send_memory,
+	.wait = bench_epoll_wait,
+};
+
+const struct bench_method bench_tcp_sealed = {
+	.name = "tcp-sealed",
+	.text = "the same, as many bytes as the records of TLS 1.3 have",
+	.kinds = BENCH_WRITES,
+	.open = bench_epoll_open,
+	.close = bench_epoll_close,
+	.ready = bench_epoll_add,
+	.send = send_sealed,
 	.wait = bench_epoll_wait,
 };
 

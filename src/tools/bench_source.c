@@ -122,6 +122,7 @@ bool bench_source_open(struct bench_source *source, const struct bench_case *wha
 
 	if (size < what->bulk && !is_file)
 		size = what->bulk;
+	size += (size / BENCH_RECORD + 1) * BENCH_OVERHEAD; /* tcp-sealed sends so much more */
 	size = (size + 2 * BENCH_PAGE - 1) / BENCH_PAGE * BENCH_PAGE;
 	source->file = source->cooler = -1;
 	source->size = what->kind == BENCH_FILES ? what->size : what->bulk;

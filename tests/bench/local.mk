@@ -20,6 +20,10 @@ tests_bench_ring_ways_LDADD = $(DEPS_LIBS) -lpthread
 bench-ring: tests/bench/ring_ways
 	tests/bench/ring_ways | tee ring.txt
 
+# Where the instructions of a write go, in user space; needs valgrind.
+bench-profile: ringtls-bench
+	$(PYTHON3) -B $(srcdir)/tests/bench/profile . profile.json
+
 # 10,000 connections on one thread, of which 9,900 are idle.
 bench-idle: ringtls-serve
 	$(MAKE) check TESTS=
@@ -30,16 +34,18 @@ bench-document:
 		`test ! -e bench.json || echo native=bench.json` \
 		`test ! -e bench-counted.json || echo counted=bench-counted.json` \
 		`test ! -e servers.json || echo servers=servers.json` \
-		`test ! -e ring.txt || echo ring=ring.txt`
+		`test ! -e ring.txt || echo ring=ring.txt` \
+		`test ! -e profile.json || echo profile=profile.json`
 
-.PHONY: bench bench-counted bench-document bench-idle bench-ring
+.PHONY: bench bench-counted bench-document bench-idle bench-profile bench-ring
 
-CLEANFILES += bench.json bench.txt bench-*.svg bench-counted.json servers.json servers.txt ring.txt tests/bench/ring_ways
+CLEANFILES += bench.json bench.txt bench-*.svg bench-counted.json servers.json servers.txt ring.txt profile.json tests/bench/ring_ways
 
 EXTRA_DIST += \
 	doc/performance.md \
 	tests/bench/idle \
 	tests/bench/plot \
+	tests/bench/profile \
 	tests/bench/report \
 	tests/bench/servers \
 	tests/counted/compare \
