@@ -3,8 +3,8 @@
  * requests, paths, files and answers, as src/tools/serve_conn.c puts them together. The
  * first byte says how the bytes are cut; the rest is what a client sends.
  *
- * No path and no file leaves the root, each answer is well formed, and how the bytes were
- * cut changes nothing.
+ * No path and no file leaves the root, each answer is well formed, and neither how the bytes were
+ * cut nor that files are kept open from one answer to another changes anything.
  */
 #include "fuzz.h"
 
@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "tools/serve_answer.h"
+#include "tools/serve_cache.h"
 #include "tools/serve_file.h"
 #include "tools/serve_types.h"
 
@@ -27,6 +28,7 @@
 const char fuzz_target[] = "serve";
 
 static struct serve_site site;
+static struct serve_cache cache;
 static char home[4096]; /* of the root, and of what is outside of it */
 
 /* ---- The folder ------------------------------------------------------------- */
@@ -293,6 +295,8 @@ static bool answer_one(const struct serve_request *req, struct trace *trace)
 	bool goes_on;
 
 	fuzz_check(serve_answer_make(&site, req, false, NOW, &answer));
+	if (site.cache && trace->count % 4 == 3) /* while the answer has a file of it */
+		serve_cache_expire(&cache, NOW + trace->count % 3);
 	judge_path(serve_request_target(req));
 	judge_answer(req, &answer);
 	trace->hashes[trace->count++] = hash(answer.text, answer.len, answer.left * 31 + 7);
@@ -350,7 +354,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (!size)
 		return 0;
 	serve((const char *)data + 1, size - 1, size, &whole);
+	site.cache = &cache;
+	cache.valid_s = data[0] / 64; /* 0: as without it */
 	serve((const char *)data + 1, size - 1, 1 + data[0] % 64, &cut);
+	serve_cache_clear(&cache);
+	site.cache = NULL;
+	fuzz_check(!cache.count);
 	fuzz_check(whole.count == cut.count && whole.is_open == cut.is_open);
 	fuzz_check(!memcmp(whole.hashes, cut.hashes, sizeof(whole.hashes)));
 	return 0;
