@@ -101,6 +101,7 @@ static void take_off(struct state *s, struct ringtls__flight *f, int fd, short e
 	f->fd = fd;
 	f->events = events;
 	f->data = data;
+	f->is_cancelled = false;
 	f->next = s->flights;
 	f->at = &s->flights;
 	if (f->next)
@@ -177,6 +178,27 @@ static void complete(struct ringtls_engine *e, uint64_t data, int res)
 	}
 }
 
+/*
+ * A send that finds the socket full, and then writable, is tried again by the kernel, and
+ * until then no cancellation finds it (ENOENT): it may be full once more, and wait for good.
+ */
+static void cancel_again(struct state *s)
+{
+	s->missed = false;
+	for (struct ringtls__flight *f = s->flights; f; f = f->next) {
+		struct io_uring_sqe *sqe = f->is_cancelled ? io_uring_get_sqe(&s->ring) : NULL;
+
+		if (!f->is_cancelled)
+			continue;
+		if (!sqe) {
+			s->missed = true; /* the rest has to wait for the next answer */
+			return;
+		}
+		io_uring_prep_cancel64(sqe, f->data, 0);
+		io_uring_sqe_set_data64(sqe, NOBODY);
+	}
+}
+
 static void reap(struct ringtls_engine *e)
 {
 	struct state *s = e->state;
@@ -188,6 +210,8 @@ static void reap(struct ringtls_engine *e)
 		complete(e, cqe->user_data, cqe->res);
 	}
 	io_uring_cq_advance(&s->ring, n);
+	if (s->missed)
+		cancel_again(s);
 	if (!s->tick_due)
 		return;
 	s->tick_due = false;
@@ -391,27 +415,30 @@ static int cancel_data(struct ringtls_engine *e, uint64_t data)
 	return 0;
 }
 
+static int cancel_op(struct ringtls_engine *e, struct ringtls__op *op)
+{
+	int r = op->flight.at && op->flight.is_cancelled ? 0 :
+							   cancel_data(e, (uintptr_t)op | IS_OP);
+
+	op->flight.is_cancelled = r >= 0;
+	return r;
+}
+
 static void cancel(struct ringtls_engine *e, struct ringtls__op *op)
 {
 	if (!op->done)
-		(void)cancel_data(e, (uintptr_t)op | IS_OP);
+		(void)cancel_op(e, op);
 }
 
-/*
- * A send that finds the socket full, and then writable, is tried again by the kernel, and
- * until then no cancellation finds it (ENOENT): it may be full once more, and wait for good.
- */
 static int end_op(struct ringtls_engine *e, struct ringtls__op *op)
 {
-	struct state *s = e->state;
-	int r = 0;
+	const struct state *s = e->state;
+	int r = cancel_op(e, op);
 
-	s->missed = true;
 	while (!op->done && (r >= 0 || r == -EINTR)) {
-		r = s->missed ? cancel_data(e, (uintptr_t)op | IS_OP) : 0;
-		s->missed = false;
-		if (r >= 0 && !op->done)
-			r = collect(e, -1);
+		r = collect(e, -1);
+		if (r >= 0 && !op->done && s->missed) /* there was no room to ask once more */
+			r = cancel_data(e, (uintptr_t)op | IS_OP);
 	}
 	return op->done ? 0 : r;
 }

@@ -49,6 +49,7 @@ struct ringtls__flight {
 	int fd;
 	short events;
 	uint64_t data; /* by which the ring knows it */
+	bool is_cancelled; /* it was asked to end */
 };
 
 struct ringtls__op {

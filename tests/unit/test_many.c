@@ -287,11 +287,27 @@ static struct {
 	int error;
 } refuse;
 
+/* What cancels an operation names another one, so many times. */
+static unsigned misses;
+
+static void miss(struct io_uring *ring)
+{
+	for (unsigned i = ring->sq.sqe_head; i != ring->sq.sqe_tail; i++) {
+		struct io_uring_sqe *sqe = &ring->sq.sqes[i & ring->sq.ring_mask];
+
+		if (!misses || sqe->opcode != IORING_OP_ASYNC_CANCEL)
+			continue;
+		sqe->addr = 4;
+		misses--;
+	}
+}
+
 int __real_io_uring_submit(struct io_uring *ring);
 int __wrap_io_uring_submit(struct io_uring *ring);
 
 int __wrap_io_uring_submit(struct io_uring *ring)
 {
+	miss(ring);
 	return refuse.at && !--refuse.at ? refuse.error : __real_io_uring_submit(ring);
 }
 
@@ -321,6 +337,33 @@ static void a_refused_round_goes_with_the_next(void **state)
 	if (p.opts.backend == RINGTLS_BACKEND_URING)
 		assert_true(refused >= 2 * COUNT(errors));
 	close_all(&p, MANY);
+}
+
+/* A kernel that is just trying again does not find it. */
+static void a_cancellation_that_misses_is_repeated(void **state)
+{
+	static uint8_t much[8 << 20];
+	const struct iovec iov = {much, sizeof(much)};
+	struct ringtls_completion done[2];
+	struct ringtls_event ev;
+	struct pair p;
+	int n = 0;
+
+	open_all(&p, *state, 1, 0);
+	assert_int_equal(ringtls_queue_writev(ones[0].conn, &iov, 1, 0), 1);
+	for (int i = 0; i < 200; i++) /* until the socket is full */
+		assert_true(ringtls_engine_wait(p.engine, &ev, 1, 1) >= 0);
+	misses = p.opts.backend == RINGTLS_BACKEND_URING ? 1 : 0;
+	assert_int_equal(ringtls_conn_cancel(ones[0].conn, 0), 0);
+	for (int i = 0; i < 100 && !n; i++) {
+		assert_int_equal(ringtls_engine_submit(p.engine), 0);
+		assert_true(ringtls_engine_wait(p.engine, &ev, 1, 10) >= 0);
+		n = ringtls_engine_completions(p.engine, done, 2);
+	}
+	assert_int_equal(misses, 0);
+	assert_true(n > 0);
+	assert_int_equal(done[n - 1].error, -ECANCELED);
+	close_all(&p, 1);
 }
 
 static void queue_much(const struct one *m)
@@ -385,6 +428,7 @@ static const struct list_test tests[] = {
 	T(a_piece_of_a_file_is_given_back_when_it_is_sealed),
 	T(who_waits_for_room_is_told),
 	T(a_refused_round_goes_with_the_next),
+	T(a_cancellation_that_misses_is_repeated),
 	T(who_has_much_does_not_hold_up_who_has_little),
 	T(who_has_little_does_not_hold_up_who_has_much),
 };
