@@ -29,7 +29,7 @@ guest_prepare() {
 	chmod +x "$run/init"
 	echo "$tls" >"$run/tls"
 	printf '%q ' exec "$@" >"$run/command"
-	for name in "${!RINGTLS_@}"; do
+	for name in "${!RINGTLS_@}" "${!ASAN_@}" "${!UBSAN_@}"; do
 		[[ "$name" == RINGTLS_LAB_* ]] || printf 'export %s=%q\n' "$name" "${!name}"
 	done >"$run/env"
 }
