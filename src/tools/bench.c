@@ -22,6 +22,7 @@ enum option_key {
 	OPT_ROUNDS,
 	OPT_MIB,
 	OPT_MS,
+	OPT_TURNS,
 	OPT_SNDBUF,
 	OPT_ALIGNED,
 	OPT_NAGLE,
@@ -39,6 +40,7 @@ static const struct argp_option option_list[] = {
 	{ "cipher", OPT_CIPHER, "NAME", 0,
 	 "by OpenSSL's name (default: AES-128-GCM; in TLS 1.2 with ECDHE and ECDSA)", 0},
 	{ "rounds", OPT_ROUNDS, "N", 0, "samples of each method and case (default: 11)", 0 },
+	{ "turns", OPT_TURNS, "N", 0, "make all connections anew so many times (default: 3)", 0 },
 	{ "mib", OPT_MIB, "N", 0, "MiB that a sample sends, about (default: 32)", 0 },
 	{ "ms", OPT_MS, "N", 0, "milliseconds of a sample of latency (default: 500)", 0 },
 	{ "sndbuf", OPT_SNDBUF, "BYTES", 0, "SO_SNDBUF (default: as the system has it)", 0 },
@@ -108,6 +110,9 @@ static error_t parse_sample(int key, const char *arg, struct argp_state *state)
 	switch (key) {
 	case OPT_ROUNDS:
 		options->rounds = parse_number(state, "the number of rounds", arg, 1, 10000);
+		return 0;
+	case OPT_TURNS:
+		options->turns = parse_number(state, "the number of turns", arg, 1, 10000);
 		return 0;
 	case OPT_MIB:
 		options->bytes = (size_t)parse_number(state, "MiB", arg, 1, 65536) * MIB;
@@ -206,6 +211,7 @@ int main(int argc, char **argv)
 		.folder = "/var/tmp",
 		.tls = TLS1_3_VERSION,
 		.rounds = 11,
+		.turns = 3,
 		.bytes = 32 * MIB,
 		.ms = 500,
 		.pinned = true,

@@ -30,6 +30,7 @@ struct bench_options {
 	const char *cipher;
 	int tls;
 	unsigned rounds;
+	unsigned turns; /* that the rounds are divided among */
 	size_t bytes; /* of a sample, about */
 	unsigned ms;  /* of a latency sample */
 	int sndbuf;   /* 0: the system's own */

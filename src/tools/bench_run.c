@@ -58,11 +58,14 @@ static void take_rounds(struct bench_side *sides, size_t n, const struct bench_s
 			unsigned rounds)
 {
 	for (unsigned round = 0; round <= rounds; round++) {
-		for (size_t i = 0; i < n; i++)
-			take(&sides[round % 2 ? n - 1 - i : i], source, round);
-		if (round == 0)
-			for (size_t i = 0; i < n; i++)
-				sides[i].taken = 0;
+		for (size_t i = 0; i < n; i++) {
+			struct bench_side *side = &sides[round % 2 ? n - 1 - i : i];
+			unsigned before = side->taken;
+
+			take(side, source, round);
+			if (round == 0)
+				side->taken = before;
+		}
 	}
 }
 
@@ -87,27 +90,39 @@ static size_t choose(struct bench_side *sides, const struct bench_case *what,
 	return n;
 }
 
-static bool run_case(const struct bench_case *what, const struct bench_options *options,
-		     SSL_CTX *ctx, struct bench_report *report)
+/* All connections are there at the same time. */
+static void take_turn(struct bench_side *sides, size_t n, const struct bench_case *what,
+		      const struct bench_options *options, unsigned rounds)
 {
-	struct bench_side sides[BENCH_COUNT(bench_methods)];
-	unsigned rounds = rounds_of(what, options);
-	size_t n = choose(sides, what, options, ctx, rounds);
 	struct bench_source source;
 	char why[sizeof(sides[0].why)] = "";
 	bool ok = bench_source_open(&source, what, options, why);
 
 	for (size_t i = 0; i < n; i++) {
-		if (ok && !sides[i].why[0])
-			bench_side_open(&sides[i]);
-		else
+		if (!ok)
 			bench_cannot(&sides[i], "%s", why);
+		else if (!sides[i].why[0])
+			bench_side_open(&sides[i]);
 	}
 	if (ok)
 		take_rounds(sides, n, &source, rounds);
 	for (size_t i = 0; i < n; i++)
 		bench_side_close(&sides[i]);
 	bench_source_close(&source);
+}
+
+/* Where memory lies may decide by a quarter, so it is made anew now and then. */
+static bool run_case(const struct bench_case *what, const struct bench_options *options,
+		     SSL_CTX *ctx, struct bench_report *report)
+{
+	struct bench_side sides[BENCH_COUNT(bench_methods)];
+	unsigned rounds = rounds_of(what, options), turns = options->turns;
+	size_t n = choose(sides, what, options, ctx, rounds);
+
+	if (turns > rounds)
+		turns = rounds;
+	for (unsigned turn = 0; turn < turns; turn++)
+		take_turn(sides, n, what, options, rounds / turns + (turn < rounds % turns));
 	bench_report_case(report, what, sides, n);
 	for (size_t i = 0; i < n; i++)
 		free(sides[i].samples);
