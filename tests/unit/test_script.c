@@ -19,7 +19,7 @@
 #define LIMIT_S	       120
 
 static struct script running;
-static unsigned promoted;
+static unsigned promoted, ran;
 
 /* From the user lane into the kernel, after at most so many bytes. */
 static const struct pair_opts later[] = {
@@ -114,6 +114,7 @@ static void run_both(uint32_t seed, const struct pair_opts *o)
 	alarm(0);
 	if (runs_differ(&ours, &stock))
 		fail_msg("it is not the same");
+	ran++;
 	promoted += o->promote_after && pair_info(&ours.p).lane == RINGTLS_LANE_KERNEL;
 	script_free(&ours);
 	script_free(&stock);
@@ -163,6 +164,8 @@ static void same_script_same_result_as_openssl(void **state)
 
 int main(int argc, char **argv)
 {
+	int r;
+
 	signal(SIGPIPE, SIG_IGN); /* OpenSSL alone raises it */
 	signal(SIGALRM, too_long);
 	script_setup();
@@ -171,5 +174,7 @@ int main(int argc, char **argv)
 			 "%s%s: same_script_same_result_as_openssl",
 			 place(i)->promote_after ? "kernel later, " : "", list_place(place(i)))
 			->teardown_func = say_which;
-	return list_run("script", argc, argv);
+	r = list_run("script", argc, argv);
+	print_message("# %u sequences\n", ran);
+	return r;
 }
