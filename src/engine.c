@@ -212,6 +212,11 @@ static int arm_all(struct ringtls_engine *e, struct ringtls__waiter *w, short ev
 	return r;
 }
 
+bool ringtls__engine_has_more(const struct ringtls_engine *e)
+{
+	return e->ready_head || e->brief.head || e->work.head || e->told_head;
+}
+
 /*
  * A signal does not end the sleep: OpenSSL's blocking calls go on after a signal
  * whose handler was installed with SA_RESTART, and that can't be told here.
@@ -232,8 +237,9 @@ int ringtls__waiter_sleep(struct ringtls_engine *e, struct ringtls__waiter *w, s
 		r = -EAGAIN;
 	if (r >= 0)
 		unready(e, w); /* its owner goes on right now */
-	/* The waits of others that ended here will not end a second time. */
-	if (e->ready_head)
+	/* The waits of others that ended here will not end a second time, and what the
+	 * descriptor showed before may have been taken. */
+	if (ringtls__engine_has_more(e))
 		e->backend->kick(e);
 	return r;
 }
@@ -245,8 +251,9 @@ int ringtls__waiter_sleep(struct ringtls_engine *e, struct ringtls__waiter *w, s
  * however many connections there are (pool.c keeps as many free); and a write that is queued
  * meanwhile has no more than that before it. A system call for so much is nothing beside it.
  */
-#define ROUND_BYTES (256 * 1024)
-#define ROUND_OPS   128
+#define ROUND_BYTES  (256 * 1024)
+#define ROUND_OPS    128
+#define BEHIND_BRIEF (64 * 1024) /* of bulk, where something else was started */
 
 void ringtls__round_begin(struct ringtls_engine *e)
 {
@@ -254,9 +261,9 @@ void ringtls__round_begin(struct ringtls_engine *e)
 	e->started_bytes = 0;
 }
 
-void ringtls__round_one_more(struct ringtls_engine *e)
+void ringtls__round_little_more(struct ringtls_engine *e)
 {
-	e->started_bytes = ROUND_BYTES - 1;
+	e->started_bytes = ROUND_BYTES - BEHIND_BRIEF;
 	if (e->started >= ROUND_OPS)
 		e->started = ROUND_OPS - 1;
 }
@@ -286,9 +293,11 @@ void ringtls__engine_start(struct ringtls_engine *e, struct ringtls__waiter *w,
 	ringtls__op_msg(op);
 	op->waiter = w;
 	op->is_corked = op->many && ringtls__cork(op->fd, e->sys);
+	e->backend->start(e, op);
+	if (op->done && op->res < 0) /* a full socket must not use up the others' round */
+		return;
 	e->started++;
 	e->started_bytes += ringtls__op_transmits(op) ? op->len : 0;
-	e->backend->start(e, op);
 }
 
 int ringtls__engine_finish(struct ringtls_engine *e, const struct ringtls__op *op)
@@ -406,7 +415,8 @@ int ringtls_engine_free(struct ringtls_engine *e)
 {
 	if (!e)
 		return 0;
-	if (e->connections || (e->backend->is_busy && e->backend->is_busy(e)))
+	/* In a fork's child nothing of the ring's ever completes. */
+	if (e->connections || (e->pid == getpid() && e->backend->is_busy && e->backend->is_busy(e)))
 		return -EBUSY;
 	e->backend->close(e);
 	ringtls__pool_fini(&e->pool);

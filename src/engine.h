@@ -86,8 +86,9 @@ struct ringtls__backend {
 	/* Hands over what was started. 0 or a negated errno. */
 	int (*submit)(struct ringtls_engine *e);
 
-	/* Makes the descriptor readable, or not, for what only the ready list knows. */
-	void (*kick)(struct ringtls_engine *e);
+	/* Makes the descriptor readable, or not, for what only the engine's lists know. False: on
+	 * a ring of the caller's there is no room to. */
+	bool (*kick)(struct ringtls_engine *e);
 	void (*unkick)(struct ringtls_engine *e);
 
 	/* Collects answers, waiting up to timeout_ms (-1: for one) for a first.
@@ -157,9 +158,10 @@ void ringtls__waiter_put_back(struct ringtls_engine *e, struct ringtls__waiter *
 void ringtls__engine_start(struct ringtls_engine *e, struct ringtls__waiter *w,
 			   struct ringtls__op *op);
 
-/* What is started in one round is bounded; ringtls__round_one_more: by one op from now on. */
+/* What is started in one round is bounded; ringtls__round_little_more: by less from now on,
+ * but one more at least may be started. */
 void ringtls__round_begin(struct ringtls_engine *e);
-void ringtls__round_one_more(struct ringtls_engine *e);
+void ringtls__round_little_more(struct ringtls_engine *e);
 bool ringtls__round_is_full(const struct ringtls_engine *e);
 
 /* Waits for the end of an op that was started. 0, or a negated errno. */
@@ -179,6 +181,7 @@ void ringtls__waiter_work(struct ringtls_engine *e, struct ringtls__waiter *w);
  * among those that have. */
 void ringtls__waiter_hold(struct ringtls_engine *e, struct ringtls__waiter *w);
 void ringtls__engine_unhold(struct ringtls_engine *e);
+bool ringtls__engine_has_more(const struct ringtls_engine *e);
 
 /* A time that is over in timeout_ms, and what is left of it; -1: never. */
 int64_t ringtls__deadline(int timeout_ms);

@@ -286,18 +286,20 @@ static int collect(struct ringtls_engine *e, int timeout_ms)
 	return timeout_ms ? -EBUSY : 0;
 }
 
-/* There is more to do for which no completion would come: one is made. */
-static void kick(struct ringtls_engine *e)
+/* There is more to do for which no completion would come: one is made. What fills the queue need
+ * not complete. */
+static bool kick(struct ringtls_engine *e)
 {
 	struct state *s = e->state;
 	struct io_uring_sqe *sqe = s->wakes ? NULL : get_sqe(s, WAKE);
 
 	if (!sqe)
-		return; /* what fills the queue completes as well */
+		return s->wakes;
 	io_uring_prep_nop(sqe);
 	sqe->user_data = s->tag | WAKE;
 	s->nobodies++;
 	s->wakes = true;
+	return true;
 }
 
 static void unkick(struct ringtls_engine *e)

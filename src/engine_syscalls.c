@@ -82,11 +82,12 @@ static int open_all(struct ringtls_engine *e, unsigned entries)
 	return r;
 }
 
-static void kick(struct ringtls_engine *e)
+static bool kick(struct ringtls_engine *e)
 {
 	struct state *s = e->state;
 
 	eventfd_write(s->event, 1);
+	return true;
 }
 
 static void unkick(struct ringtls_engine *e)

@@ -290,11 +290,12 @@ static int collect(struct ringtls_engine *e, int timeout_ms)
 }
 
 /* Every completion makes it readable; this is for what has none. */
-static void kick(struct ringtls_engine *e)
+static bool kick(struct ringtls_engine *e)
 {
 	struct state *s = e->state;
 
 	eventfd_write(s->event, 1);
+	return true;
 }
 
 static void unkick(struct ringtls_engine *e)

@@ -13,27 +13,21 @@ static void take_turns(struct ringtls_engine *e, struct ringtls__work_list *list
 		ringtls__advance(w->event.conn);
 }
 
-/* What is soon done goes first, and waits for no bulk transfer; but one of those has its turn,
+/* What is soon done goes first, and waits for no bulk transfer; but of those some are started,
  * too, however many of the others there are. */
 static void do_work(struct ringtls_engine *e)
 {
 	ringtls__round_begin(e);
 	take_turns(e, &e->brief);
 	if (e->started)
-		ringtls__round_one_more(e);
+		ringtls__round_little_more(e);
 	take_turns(e, &e->work);
 }
 
-static bool has_more(const struct ringtls_engine *e)
+/* What the loop sleeps on shows that there is more; false: it can't, for want of room. */
+static bool kick_if_more(struct ringtls_engine *e)
 {
-	return e->ready_head || e->brief.head || e->work.head || e->told_head;
-}
-
-/* What the loop sleeps on shows that there is more. */
-static void kick_if_more(struct ringtls_engine *e)
-{
-	if (has_more(e))
-		e->backend->kick(e);
+	return !ringtls__engine_has_more(e) || e->backend->kick(e);
 }
 
 int ringtls_engine_submit(struct ringtls_engine *e)
@@ -43,7 +37,8 @@ int ringtls_engine_submit(struct ringtls_engine *e)
 	ringtls__engine_unhold(e);
 	do_work(e);
 	r = e->backend->submit(e);
-	kick_if_more(e);
+	if (!kick_if_more(e) && r >= 0)
+		r = -EBUSY;
 	return r;
 }
 
@@ -71,7 +66,7 @@ static int go_round(struct ringtls_engine *e, struct ringtls_event *ret_events, 
 	int r;
 
 	do_work(e);
-	r = e->backend->collect(e, has_more(e) ? 0 : ringtls__left_ms(deadline));
+	r = e->backend->collect(e, ringtls__engine_has_more(e) ? 0 : ringtls__left_ms(deadline));
 	if (r >= 0 || r == -EINTR)
 		*ret_n = take_ready(e, ret_events, max);
 	return r;

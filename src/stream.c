@@ -301,7 +301,7 @@ static int step(struct ringtls_conn *c, bool *waits)
 
 int ringtls__drive(struct ringtls_conn *c)
 {
-	bool waits = false;
+	bool waits = false, untold = c->engine->told_head;
 	int r;
 
 	do {
@@ -316,6 +316,9 @@ int ringtls__drive(struct ringtls_conn *c)
 	} while (r == 0);
 	if (r < 0 && r != -EAGAIN)
 		ringtls__requests_fail(c, r);
+	/* A call may drive out what was queued before it. */
+	if (c->engine->told_head && !untold)
+		c->engine->backend->kick(c->engine);
 	return r == IDLE ? 0 : r;
 }
 

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <liburing.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -376,6 +377,135 @@ static void queue_much(const struct one *m)
 	assert_int_equal(ringtls_queue_writev(m->conn, much, 100, 0), 1);
 }
 
+/* Asleep on nothing but the descriptor. */
+static void go_on_by_descriptor(struct pair *p, unsigned n)
+{
+	struct pollfd pfd = {.fd = ringtls_engine_fd(p->engine), .events = POLLIN};
+	struct ringtls_event events[FEW];
+	unsigned sent = collect(p);
+
+	while (sent < n) {
+		for (int i = 0; i < FEW; i++)
+			peer_reads(&ones[i]);
+		assert_int_equal(poll(&pfd, 1, 10000), 1);
+		assert_true(ringtls_engine_wait(p->engine, events, FEW, 0) >= 0);
+		sent += collect(p);
+	}
+}
+
+static void the_descriptor_tells_of_the_rest(void **state)
+{
+	struct pair p;
+
+	open_all(&p, *state, FEW, 0);
+	for (int i = 0; i < FEW; i++)
+		assert_int_equal(queue(&ones[i], 3 * RECORD), 1);
+	assert_int_equal(ringtls_engine_submit(p.engine), 0);
+	go_on_by_descriptor(&p, FEW);
+	close_all(&p, FEW);
+}
+
+static void *write_later(void *peer)
+{
+	poll(NULL, 0, 30);
+	assert_int_equal(SSL_write(peer, "x", 1), 1);
+	return NULL;
+}
+
+/* It takes what wakes it, and that may have been meant for others. */
+static void nor_does_a_call_that_sleeps_hide_it(void **state)
+{
+	pthread_t thread;
+	struct pair p;
+	char c;
+
+	open_all(&p, *state, FEW, 0);
+	pair_set_blocking(ones[0].fd);
+	for (int i = 1; i < FEW; i++)
+		assert_int_equal(queue(&ones[i], 3 * RECORD), 1);
+	assert_int_equal(ringtls_engine_submit(p.engine), 0);
+	assert_int_equal(pthread_create(&thread, NULL, write_later, ones[0].peer), 0);
+	assert_int_equal(ringtls_read(ones[0].conn, &c, 1), 1);
+	pthread_join(thread, NULL);
+	go_on_by_descriptor(&p, FEW - 1);
+	close_all(&p, FEW);
+}
+
+/* What is told outside of the engine's calls shows as well. */
+static void the_descriptor_tells_of_a_cancellation(void **state)
+{
+	struct pair p;
+
+	open_all(&p, *state, 1, 0);
+	assert_int_equal(queue(&ones[0], 100), 1);
+	assert_int_equal(ringtls_conn_cancel(ones[0].conn, 0), 0);
+	assert_int_equal(poll(&(struct pollfd){.fd = ringtls_engine_fd(p.engine), .events = POLLIN},
+			      1, 10000), 1);
+	close_all(&p, 1);
+}
+
+/* Full of what never completes, so nothing else would call the caller back. */
+static void a_full_ring_says_that_there_is_more(void **state)
+{
+	struct pair_opts o = {.lane = RINGTLS_LANE_USER, .backend = RINGTLS_BACKEND_CALLER,
+			      .version = TLS1_3_VERSION, .tag = 7};
+	struct io_uring ring;
+	struct ringtls_event ev;
+	int never[2], r, full = 0;
+	struct pair p;
+
+	(void)state;
+	need("uring", io_uring_queue_init(8, &ring, 0) == 0);
+	o.ring = &ring;
+	pair_open(&p, &o);
+	for (int i = 0; i < 2; i++)
+		open_one(&p, &ones[i], 0);
+	assert_int_equal(pipe(never), 0);
+	while (ringtls_engine_submit(p.engine) == -EBUSY)
+		io_uring_submit(&ring);
+	io_uring_submit(&ring);
+	while (io_uring_sq_space_left(&ring) > 1) {
+		struct io_uring_sqe *sqe = io_uring_get_sqe(&ring);
+
+		assert_non_null(sqe);
+		if (!sqe)
+			break; /* gcc does not know that */
+		io_uring_prep_poll_add(sqe, never[0], POLLIN);
+		io_uring_sqe_set_data64(sqe, 1);
+	}
+	queue_much(&ones[0]);
+	queue_much(&ones[1]);
+	while ((r = ringtls_engine_submit(p.engine)) == -EBUSY) {
+		full++;
+		assert_true(io_uring_submit(&ring) > 0);
+	}
+	assert_int_equal(r, 0);
+	assert_true(full > 0);
+	for (int turns = 0; !ones[1].conn->tx.app_bytes && turns < 20; turns++) {
+		struct __kernel_timespec ts = {.tv_sec = 5};
+		struct io_uring_cqe *cqe;
+		unsigned head, n = 0;
+
+		assert_true(io_uring_submit_and_wait_timeout(&ring, &cqe, 1, &ts, NULL) >= 0);
+		io_uring_for_each_cqe(&ring, head, cqe) {
+			n++;
+			ringtls_engine_feed(p.engine, cqe);
+		}
+		io_uring_cq_advance(&ring, n);
+		assert_true(ringtls_engine_wait(p.engine, &ev, 1, 0) >= 0);
+		while (ringtls_engine_submit(p.engine) == -EBUSY)
+			io_uring_submit(&ring);
+	}
+	assert_true(ones[1].conn->tx.app_bytes > 0);
+	for (int i = 0; i < 2; i++) {
+		SSL_free(ones[i].peer);
+		close(ones[i].peer_fd); /* and with it what waits in the ring ends */
+	}
+	close(never[0]);
+	close(never[1]);
+	io_uring_queue_exit(&ring);
+}
+
 /* What one call starts is bounded, and what was queued last, a little, is first. */
 static void who_has_much_does_not_hold_up_who_has_little(void **state)
 {
@@ -429,6 +559,9 @@ static const struct list_test tests[] = {
 	T(who_waits_for_room_is_told),
 	T(a_refused_round_goes_with_the_next),
 	T(a_cancellation_that_misses_is_repeated),
+	T(the_descriptor_tells_of_the_rest),
+	T(nor_does_a_call_that_sleeps_hide_it),
+	T(the_descriptor_tells_of_a_cancellation),
 	T(who_has_much_does_not_hold_up_who_has_little),
 	T(who_has_little_does_not_hold_up_who_has_much),
 };
@@ -438,5 +571,6 @@ int main(int argc, char **argv)
 	signal(SIGPIPE, SIG_DFL); /* none may come */
 	pair_fill(bytes, sizeof(bytes));
 	list_add_all(tests, COUNT(tests), every_lane, EVERY_LANE);
+	list_add(NULL, a_full_ring_says_that_there_is_more, "a_full_ring_says_that_there_is_more");
 	return list_run("many", argc, argv);
 }
