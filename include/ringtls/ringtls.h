@@ -445,8 +445,8 @@ RINGTLS_API ssize_t ringtls_sendfile(struct ringtls_conn *conn, int file, off_t 
 RINGTLS_API ssize_t ringtls_writev(struct ringtls_conn *conn, const struct iovec *iov, int iovcnt);
 
 /*
- * Queue a write, or a range of a file, that goes on after the call: it is started by
- * the next ringtls_engine_submit or ringtls_engine_wait, together with those of other
+ * Queue a write, or a range of a file, that goes on after the call: it is started by one of
+ * the next calls of ringtls_engine_submit or ringtls_engine_wait, together with those of other
  * connections, and ringtls_engine_completions tells what became of it. The
  * iovecs are copied; their bytes, or the file, are borrowed until it is released: until
  * then they must not change. id is the caller's, and is given back.
