@@ -246,10 +246,11 @@ struct ringtls_completion {
  * Starts what was queued on the engine's connections, by one submission where there is a
  * ring. It waits for nothing. ringtls_engine_wait does the same, and goes on with what was
  * started. A call starts so much that no other write waits long for it: first connections
- * with a few requests of together 16 KiB at most, then bulk transfers, 64 KiB of them behind
- * such, else 256 KiB, or 128 operations, and what the last of them has more; the rest is for the next calls, and until then the descriptor is readable, or
- * there is a completion on a ring of the caller's. 0 or a negated errno. On a ring of the
- * caller's it only fills entries; -EBUSY: there was no room for all of them, or to show that there is
+ * with a few requests of together 16 KiB at most, then bulk transfers, 64 KiB of them
+ * behind such, else 256 KiB, or 128 operations, and what the last of them has more; the
+ * rest is for the next calls, and until then the descriptor is readable, or there is a
+ * completion on a ring of the caller's. 0 or a negated errno. On a ring of the caller's it
+ * only fills entries; -EBUSY: there was no room for all of them, or to show that there is
  * more.
  */
 RINGTLS_API int ringtls_engine_submit(struct ringtls_engine *engine);
