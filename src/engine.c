@@ -105,6 +105,22 @@ struct ringtls__waiter *ringtls__work_next(struct ringtls__work_list *list)
 	return w;
 }
 
+bool ringtls__engine_has_more(const struct ringtls_engine *e)
+{
+	return e->ready_head || e->brief.head || e->work.head || e->told_head;
+}
+
+/* In a fork's child the descriptor is the parent's, and a ring may not be there at all. */
+bool ringtls__engine_kick(struct ringtls_engine *e)
+{
+	return e->pid != getpid() || e->backend->kick(e);
+}
+
+bool ringtls__engine_kick_if_more(struct ringtls_engine *e)
+{
+	return !ringtls__engine_has_more(e) || ringtls__engine_kick(e);
+}
+
 /* In a fork's child the waits are the parent's. */
 int ringtls__waiter_disarm(struct ringtls_engine *e, struct ringtls__waiter *w)
 {
@@ -142,7 +158,7 @@ void ringtls__waiter_put_back(struct ringtls_engine *e, struct ringtls__waiter *
 void ringtls__waiter_wake(struct ringtls_engine *e, struct ringtls__waiter *w)
 {
 	make_ready(e, w);
-	e->backend->kick(e);
+	ringtls__engine_kick(e);
 }
 
 static struct ringtls__wait *the_wait(struct ringtls__waiter *w, short events)
@@ -212,11 +228,6 @@ static int arm_all(struct ringtls_engine *e, struct ringtls__waiter *w, short ev
 	return r;
 }
 
-bool ringtls__engine_has_more(const struct ringtls_engine *e)
-{
-	return e->ready_head || e->brief.head || e->work.head || e->told_head;
-}
-
 /*
  * A signal does not end the sleep: OpenSSL's blocking calls go on after a signal
  * whose handler was installed with SA_RESTART, and that can't be told here.
@@ -239,8 +250,7 @@ int ringtls__waiter_sleep(struct ringtls_engine *e, struct ringtls__waiter *w, s
 		unready(e, w); /* its owner goes on right now */
 	/* The waits of others that ended here will not end a second time, and what the
 	 * descriptor showed before may have been taken. */
-	if (ringtls__engine_has_more(e))
-		e->backend->kick(e);
+	ringtls__engine_kick_if_more(e);
 	return r;
 }
 

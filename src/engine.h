@@ -181,7 +181,12 @@ void ringtls__waiter_work(struct ringtls_engine *e, struct ringtls__waiter *w);
  * among those that have. */
 void ringtls__waiter_hold(struct ringtls_engine *e, struct ringtls__waiter *w);
 void ringtls__engine_unhold(struct ringtls_engine *e);
+
+/* What the caller's loop sleeps on shows that there is more to do; false: on a ring of the caller's
+ * there is no room to. */
 bool ringtls__engine_has_more(const struct ringtls_engine *e);
+bool ringtls__engine_kick(struct ringtls_engine *e);
+bool ringtls__engine_kick_if_more(struct ringtls_engine *e);
 
 /* A time that is over in timeout_ms, and what is left of it; -1: never. */
 int64_t ringtls__deadline(int timeout_ms);

@@ -119,6 +119,12 @@ static void land(struct ringtls__flight *f)
 	f->at = NULL;
 }
 
+static void prep_cancel(struct io_uring_sqe *sqe, uint64_t data)
+{
+	io_uring_prep_cancel64(sqe, data, 0);
+	io_uring_sqe_set_data64(sqe, NOBODY);
+}
+
 /* Without a submission, which may end what the list is made of. */
 static void look_for_stalls(struct ringtls_engine *e)
 {
@@ -133,8 +139,7 @@ static void look_for_stalls(struct ringtls_engine *e)
 		sqe = io_uring_get_sqe(&s->ring);
 		if (!sqe)
 			return; /* the rest has to wait for the next time */
-		io_uring_prep_cancel64(sqe, f->data, 0);
-		io_uring_sqe_set_data64(sqe, NOBODY);
+		prep_cancel(sqe, f->data);
 		e->stalls++;
 	}
 }
@@ -194,8 +199,7 @@ static void cancel_again(struct state *s)
 			s->missed = true; /* the rest has to wait for the next answer */
 			return;
 		}
-		io_uring_prep_cancel64(sqe, f->data, 0);
-		io_uring_sqe_set_data64(sqe, NOBODY);
+		prep_cancel(sqe, f->data);
 	}
 }
 
@@ -411,8 +415,7 @@ static int cancel_data(struct ringtls_engine *e, uint64_t data)
 
 	if (r < 0)
 		return r;
-	io_uring_prep_cancel64(sqe, data, 0);
-	io_uring_sqe_set_data64(sqe, NOBODY);
+	prep_cancel(sqe, data);
 	return 0;
 }
 

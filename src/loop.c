@@ -24,12 +24,6 @@ static void do_work(struct ringtls_engine *e)
 	take_turns(e, &e->work);
 }
 
-/* What the loop sleeps on shows that there is more; false: it can't, for want of room. */
-static bool kick_if_more(struct ringtls_engine *e)
-{
-	return !ringtls__engine_has_more(e) || e->backend->kick(e);
-}
-
 int ringtls_engine_submit(struct ringtls_engine *e)
 {
 	int r;
@@ -37,7 +31,7 @@ int ringtls_engine_submit(struct ringtls_engine *e)
 	ringtls__engine_unhold(e);
 	do_work(e);
 	r = e->backend->submit(e);
-	if (!kick_if_more(e) && r >= 0)
+	if (!ringtls__engine_kick_if_more(e) && r >= 0)
 		r = -EBUSY;
 	return r;
 }
@@ -91,6 +85,6 @@ int ringtls_engine_wait(struct ringtls_engine *e, struct ringtls_event *ret_even
 		r = e->backend->submit(e); /* what the last round started */
 	if (r == -EBUSY) /* a full ring of the caller's, who submits anyway */
 		r = 0;
-	kick_if_more(e);
+	ringtls__engine_kick_if_more(e);
 	return r < 0 ? r : (int)n;
 }

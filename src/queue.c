@@ -385,6 +385,6 @@ int ringtls_conn_cancel(struct ringtls_conn *c, uint64_t id)
 		c->engine->backend->cancel(c->engine, c->op);
 	ringtls__account(c);
 	ringtls__requests_work(c);
-	c->engine->backend->kick(c->engine); /* of this no call of the engine knows yet */
+	ringtls__engine_kick(c->engine); /* of this no call of the engine knows yet */
 	return 0;
 }

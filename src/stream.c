@@ -318,7 +318,7 @@ int ringtls__drive(struct ringtls_conn *c)
 		ringtls__requests_fail(c, r);
 	/* A call may drive out what was queued before it. */
 	if (c->engine->told_head && !untold)
-		c->engine->backend->kick(c->engine);
+		ringtls__engine_kick(c->engine);
 	return r == IDLE ? 0 : r;
 }
 
