@@ -47,7 +47,7 @@ guest_boot() {
 		ulimit -c 0
 		# Not exec: the first process of a namespace ignores most signals.
 		env -i HOME=/tmp TMPDIR=/tmp PATH=/usr/sbin:/usr/bin:/sbin:/bin \
-			chroot "$tree" linux.uml "mem=${mem}M" $arguments
+			chroot "$tree" env LD_PRELOAD=/lab/xstate.so linux.uml "mem=${mem}M" $arguments
 		exit $?' \
 		sh "$tree" "$mem" "$arguments" </dev/null 4>>"$log" >&4 2>&4
 }

@@ -17,6 +17,7 @@ EXTRA_DIST += \
 	tests/lab/packages \
 	tests/lab/sources.sh \
 	tests/lab/tree.sh \
+	tests/lab/xstate.c \
 	tests/lab/selftest \
 	tests/lib/build.sh \
 	tests/lib/demo \

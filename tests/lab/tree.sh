@@ -3,8 +3,8 @@
 #
 # A tree is a minimal Debian of that release with its User-Mode Linux kernel and
 # what is needed to build and test. Its name ends in a hash of its packages and of
-# the two functions that make it, so that checkouts which want different trees do
-# not take them from each other.
+# what else makes it, so that checkouts which want different trees do not take them
+# from each other.
 
 # The keyring to verify a release with, and where to look next when it turns out
 # too old: the release before it ships the keys of its successor.
@@ -30,7 +30,9 @@ tree_packages() {
 }
 
 tree_stamp() {
-	{ tree_packages "$1" && declare -f tree_bootstrap tree_finish; } | sha256sum | cut -c1-8
+	{
+		tree_packages "$1" && declare -f tree_bootstrap tree_finish && cat "$LAB_SRC/xstate.c"
+	} | sha256sum | cut -c1-8
 }
 
 # tree_path RELEASE
@@ -99,14 +101,18 @@ tree_bootstrap() {
 	mmdebstrap "${options[@]}" "$release" "$target" ${source:+"$source"}
 }
 
-# What only a lab machine needs: its modules where modprobe looks for them (the
-# kernel loads ciphers that way when a key is installed), and mount points.
+# What only a lab machine needs: its modules where modprobe looks for them (the kernel
+# loads ciphers that way when a key is installed), what its own kernel needs on newer
+# processors, and mount points.
 tree_finish() {
 	local root=$1 version
 	version=$(basename "$(echo "$root"/usr/lib/uml/modules/*)")
 	mkdir -p "$root/lib/modules" "$root/lab"
 	ln -sfn "/usr/lib/uml/modules/$version" "$root/lib/modules/$version"
 	chroot "$root" depmod "$version" || return 1
+	cp "$LAB_SRC/xstate.c" "$root/lab/" || return 1
+	chroot "$root" gcc -O2 -Wall -Wextra -Werror -fPIC -shared \
+		-o /lab/xstate.so /lab/xstate.c || return 1
 	printf '127.0.0.1 localhost\n::1 localhost\n' >"$root/etc/hosts"
 	echo "$version" >"$root/lab/kernel"
 }
