@@ -322,6 +322,14 @@ void pair_wait(struct pair *p)
 	assert_ptr_equal(ev.user, p);
 }
 
+void pair_sleep(const struct pair *p)
+{
+	struct pollfd fds[] = { { .fd = ringtls_engine_fd(p->engine), .events = POLLIN },
+				{ .fd = p->peer_fd, .events = POLLIN } };
+
+	assert_true(poll(fds, 2, PATIENCE_MS) > 0);
+}
+
 void pair_write_all(struct pair *p, const void *bytes, size_t len)
 {
 	size_t written = 0;

@@ -77,6 +77,10 @@ void pair_write_all(struct pair *p, const void *bytes, size_t len);
 /* Waits (bounded) until the engine says that ours may go on. */
 void pair_wait(struct pair *p);
 
+/* Until the engine has something to do, or the peer something to read; who is woken by neither
+ * fails. */
+void pair_sleep(const struct pair *p);
+
 /* There is neither room to send nor anything to read. */
 bool pair_is_full(const struct pair *p);
 

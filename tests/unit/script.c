@@ -219,10 +219,12 @@ static size_t collect(struct script_run *r, unsigned n)
 	int got;
 
 	while (sent < n) {
-		assert_true(ringtls_engine_wait(r->p.engine, &ev, 1, 1) >= 0);
+		assert_true(ringtls_engine_wait(r->p.engine, &ev, 1, 0) >= 0);
 		peer_reads(r, 0);
 		got = ringtls_engine_completions(r->p.engine, done, QUEUED_MAX);
 		assert_true(got >= 0);
+		if (!got)
+			pair_sleep(&r->p);
 		for (int i = 0; i < got; i++) {
 			if (!(done[i].flags & RINGTLS_SENT))
 				continue;

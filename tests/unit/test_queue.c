@@ -66,15 +66,15 @@ static void go_on_until_sent(struct pair *p, unsigned n)
 {
 	struct ringtls_event ev;
 
-	for (int quiet = 0; told.n_sent < n;) {
+	while (told.n_sent < n) {
 		unsigned before = told.n_sent;
 		size_t read;
 
-		assert_true(ringtls_engine_wait(p->engine, &ev, 1, 2) >= 0);
+		assert_true(ringtls_engine_wait(p->engine, &ev, 1, 0) >= 0);
 		collect(p);
 		read = p->peer_fd >= 0 ? pair_peer_reads(p) : 0;
-		quiet = read || told.n_sent > before ? 0 : quiet + 1;
-		assert_true(quiet < 5000);
+		if (!read && told.n_sent == before)
+			pair_sleep(p);
 	}
 	assert_int_equal(told.n_sent, n);
 }
