@@ -56,7 +56,9 @@ unit_tests = \
 	tests/unit/test_uring \
 	tests/unit/test_walk \
 	tests/unit/test_wants \
-	tests/unit/test_wants_ktls
+	tests/unit/test_wants_ktls \
+	tests/unit/test_writev \
+	tests/unit/test_writev_ktls
 
 # These ask nothing of the kernel, or have one of their own to ask: in the lab they run
 # with each release's libraries, but outside of the guest.
@@ -74,6 +76,7 @@ lab_outside = \
 	tests/unit/test_pool \
 	tests/unit/test_promote_ktls \
 	tests/unit/test_promote_old_ktls \
+	tests/unit/test_queue_ktls \
 	tests/unit/test_rekey_ktls \
 	tests/unit/test_rekey_old_ktls \
 	tests/unit/test_reneg_ktls \
@@ -86,7 +89,8 @@ lab_outside = \
 	tests/unit/test_tx_promote \
 	tests/unit/test_txq \
 	tests/unit/test_walk \
-	tests/unit/test_wants_ktls
+	tests/unit/test_wants_ktls \
+	tests/unit/test_writev_ktls
 
 if HAVE_CMOCKA
 check_PROGRAMS += $(unit_tests)
@@ -211,6 +215,9 @@ side = tests/unit/side.c tests/unit/side.h
 tests_unit_test_wants_SOURCES = tests/unit/test_wants.c $(side) $(pair)
 tests_unit_test_wants_ktls_SOURCES = tests/unit/test_wants.c $(side) $(over_ktls)
 tests_unit_test_wants_ktls_LDFLAGS = $(OVER_KTLS)
+tests_unit_test_writev_SOURCES = tests/unit/test_writev.c $(pair)
+tests_unit_test_writev_ktls_SOURCES = tests/unit/test_writev.c $(over_ktls)
+tests_unit_test_writev_ktls_LDFLAGS = $(OVER_KTLS)
 
 tests_unit_test_probe_tool_SOURCES = tests/unit/test_probe_tool.c $(pair)
 tests_unit_test_probe_tool_CPPFLAGS = $(AM_CPPFLAGS) $(JANSSON_CFLAGS)

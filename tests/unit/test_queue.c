@@ -1,6 +1,6 @@
 /*
- * test_queue.c - queued writes and files, and writev, against a stock OpenSSL peer
- * over loopback: in every lane and engine, TLS 1.2 and 1.3.
+ * test_queue.c - queued writes and files against a stock OpenSSL peer over loopback: in
+ * every lane and engine, TLS 1.2 and 1.3.
  */
 #include "support.h"
 #include "list.h"
@@ -881,98 +881,6 @@ static void the_child_of_a_fork_may_free(void **state)
 	pair_close(&p);
 }
 
-/* ---- writev ------------------------------------------------------------ */
-
-static void writev_sends_all_pieces(void **state)
-{
-	struct pair_opts o = *(const struct pair_opts *)*state;
-	struct iovec iov[100];
-	size_t len = 0;
-	ssize_t r;
-	struct pair p;
-
-	o.small_buffers = true;
-	open_shaken(&p, &o);
-	for (unsigned i = 0; i < 100; i++) {
-		size_t n = i % 10 == 9 ? 150000 : i % 7 == 3 ? 0 : i * 37;
-
-		iov[i] = (struct iovec){ big + len, n };
-		len += n;
-	}
-	while ((r = ringtls_writev(p.conn, iov, 100)) < 0) {
-		assert_int_equal(ringtls_get_error(p.conn, -1), SSL_ERROR_WANT_WRITE);
-		pair_peer_reads(&p);
-		pair_wait(&p);
-	}
-	assert_int_equal(r, len);
-	pair_peer_expects(&p, big, len);
-	pair_close(&p);
-}
-
-static void writev_puts_small_pieces_in_one_record(void **state)
-{
-	struct iovec iov[20];
-	uint64_t before;
-	struct pair p;
-
-	open_shaken(&p, *state);
-	before = pair_info(&p).records;
-	for (unsigned i = 0; i < 20; i++)
-		iov[i] = (struct iovec){ big + i * 100, 100 };
-	assert_int_equal(ringtls_writev(p.conn, iov, 20), 2000);
-	pair_peer_expects(&p, big, 2000);
-	assert_true(pair_info(&p).records - before <= 2);
-	pair_close(&p);
-}
-
-static void writev_of_nothing_or_nonsense(void **state)
-{
-	struct iovec iov[2] = { { big, SSIZE_MAX }, { big, 1 } };
-	struct pair p;
-
-	open_shaken(&p, *state);
-	assert_int_equal(ringtls_writev(p.conn, NULL, 0), 0);
-	assert_int_equal(ringtls_writev(p.conn, iov, 2), -1);
-	assert_int_equal(ringtls_get_error(p.conn, -1), SSL_ERROR_SYSCALL);
-	assert_int_equal(errno, EINVAL);
-	assert_int_equal(ringtls_writev(p.conn, iov, -1), -1);
-	assert_int_equal(ringtls_queue_writev(p.conn, iov, 2, 0), -1);
-	assert_int_equal(ringtls_queue_writev(p.conn, iov, 1025, 0), -1);
-	assert_int_equal(errno, EINVAL);
-	pair_write_all(&p, big, 100);
-	pair_peer_expects(&p, big, 100);
-	pair_close(&p);
-}
-
-static void another_writev_is_a_bad_retry(void **state)
-{
-	struct pair_opts o = *(const struct pair_opts *)*state;
-	struct iovec iov[2] = { { big, 1000 }, { big + 1000, BIG - 1000 } };
-	struct iovec other[2] = { { big + 1, 1000 }, { big, BIG - 1000 } };
-	struct pair p;
-	ssize_t r;
-
-	o.small_buffers = true;
-	open_shaken(&p, &o);
-	assert_int_equal(ringtls_writev(p.conn, iov, 2), -1);
-	assert_int_equal(ringtls_writev(p.conn, other, 2), -1);
-	assert_int_equal(ringtls_get_error(p.conn, -1), SSL_ERROR_SSL);
-	assert_int_equal(ERR_GET_REASON(ERR_get_error()), SSL_R_BAD_WRITE_RETRY);
-	assert_int_equal(ringtls_writev(p.conn, iov, 1), -1);
-	assert_int_equal(ERR_GET_REASON(ERR_get_error()), SSL_R_BAD_LENGTH);
-	/* Nor may anything be queued in the middle of it. */
-	assert_int_equal(ringtls_queue_writev(p.conn, iov, 2, 0), -1);
-	assert_int_equal(ERR_GET_REASON(ERR_get_error()), SSL_R_BAD_WRITE_RETRY);
-	while ((r = ringtls_writev(p.conn, iov, 2)) < 0) {
-		assert_int_equal(ringtls_get_error(p.conn, -1), SSL_ERROR_WANT_WRITE);
-		pair_peer_reads(&p);
-		pair_wait(&p);
-	}
-	assert_int_equal(r, BIG);
-	pair_peer_expects(&p, big, BIG);
-	pair_close(&p);
-}
-
 /* ---- The list ---------------------------------------------------------- */
 
 static const struct list_test tests[] = {
@@ -1003,10 +911,6 @@ static const struct list_test tests[] = {
 	T(descriptor_tells_of_completions),
 	T(warm_queue_allocates_nothing),
 	T(the_child_of_a_fork_may_free),
-	T(writev_sends_all_pieces),
-	T(writev_puts_small_pieces_in_one_record),
-	T(writev_of_nothing_or_nonsense),
-	T(another_writev_is_a_bad_retry),
 };
 
 int main(int argc, char **argv)
