@@ -223,6 +223,15 @@ static void reap(struct ringtls_engine *e)
 	keep_ticking(e);
 }
 
+/* Every completion makes it readable; this is for what has none. */
+static bool kick(struct ringtls_engine *e)
+{
+	struct state *s = e->state;
+
+	eventfd_write(s->event, 1);
+	return true;
+}
+
 static void count_enter(struct ringtls_engine *e)
 {
 	struct state *s = e->state;
@@ -247,7 +256,8 @@ static int submit(struct ringtls_engine *e)
 			reap(e);
 			io_uring_get_events(&s->ring);
 		}
-	} while (r == -EINTR || r == -EBUSY || r == -EAGAIN);
+	} while (r == -EINTR || r == -EBUSY || r == -EAGAIN ||
+		 (r > 0 && io_uring_sq_ready(&s->ring)));
 	return r < 0 ? r : 0;
 }
 
@@ -290,16 +300,11 @@ static int collect(struct ringtls_engine *e, int timeout_ms)
 		r = io_uring_submit_and_wait_timeout(&s->ring, &cqe, 1, &ts, NULL);
 	}
 	reap(e);
+	/* Refused, or not all of it: then the kernel has not looked for what has ended, and the
+	 * eventfd's signal may be taken already. So the next call comes soon. */
+	if ((r < 0 && r != -ETIME) || io_uring_sq_ready(&s->ring))
+		kick(e);
 	return r < 0 && r != -ETIME && r != -EBUSY && r != -EAGAIN ? r : 0;
-}
-
-/* Every completion makes it readable; this is for what has none. */
-static bool kick(struct ringtls_engine *e)
-{
-	struct state *s = e->state;
-
-	eventfd_write(s->event, 1);
-	return true;
 }
 
 static void unkick(struct ringtls_engine *e)

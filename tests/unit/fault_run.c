@@ -16,6 +16,7 @@
 #include "fake_ktls.h"
 
 #define PATIENCE_MS 5000
+#define MOMENT_MS   2
 #define TAG	    0x52544c53u
 #define MARKER	    "-in-the-clear-"
 
@@ -166,22 +167,39 @@ static void start_peer(struct fault_run *r)
 
 /* ---- Waiting ----------------------------------------------------------- */
 
-/* On a ring of the caller's: what its loop does. 1 when there was an event. */
-static int turn(struct fault_run *r)
+/*
+ * Until there is something on the descriptor, or for the peer to read. What can only be told by
+ * time, as a lost wake-up would be, is a finding; but for the emulated kernel, which works when
+ * it is asked to.
+ */
+static void sleep_on(struct fault_run *r, int fd, int ms)
 {
-	struct __kernel_timespec ts = { .tv_nsec = 2000000 };
+	struct pollfd pfd[] = { { .fd = fd, .events = POLLIN },
+				{ .fd = r->p.peer_fd, .events = POLLIN } };
+	bool is_over = ms < PATIENCE_MS || faults_base == &fake_ktls;
+
+	/* A thread reads from the peer, and may have done so already. */
+	if (poll(pfd, 1 + !r->has_thread, is_over ? MOMENT_MS : ms) == 0 && !is_over)
+		run_wrong(r, "asleep, and nothing would wake it");
+}
+
+/* On a ring of the caller's: what its loop does. 1 when there was an event. */
+static int turn(struct fault_run *r, int ms)
+{
 	struct ringtls_event ev;
 	struct io_uring_cqe *cqe;
 	unsigned head, n = 0;
 	bool before;
 	int res;
 
-	res = ringtls_engine_submit(r->p.engine);
-	if (res != -EBUSY)
-		run_check(r, res);
-	before = faults_on(false);
-	io_uring_submit_and_wait_timeout(&r->ring, &cqe, 1, &ts, NULL);
-	faults_on(before);
+	do {
+		res = ringtls_engine_submit(r->p.engine);
+		before = faults_on(false);
+		io_uring_submit(&r->ring);
+		faults_on(before);
+	} while (res == -EBUSY);
+	run_check(r, res);
+	sleep_on(r, r->ring.ring_fd, ms);
 	io_uring_for_each_cqe(&r->ring, head, cqe) {
 		n++;
 		if (ringtls_engine_feed(r->p.engine, cqe) != 1)
@@ -191,30 +209,26 @@ static int turn(struct fault_run *r)
 	return ringtls_engine_wait(r->p.engine, &ev, 1, 0);
 }
 
-static int one_wait(struct fault_run *r)
+static int one_wait(struct fault_run *r, int ms)
 {
-	struct pollfd pfd[] = { { .fd = r->p.peer_fd, .events = POLLIN },
-				{ .events = POLLIN } };
 	struct ringtls_event ev;
 	int n;
 
 	if (r->way.backend == RINGTLS_BACKEND_CALLER)
-		return turn(r);
+		return turn(r, ms);
 	n = ringtls_engine_wait(r->p.engine, &ev, 1, 0);
-	if (n == 0) {
-		pfd[1].fd = ringtls_engine_fd(r->p.engine);
-		poll(pfd, r->rounds < 3 ? 2 : 1 + !r->has_thread, 2);
-	}
+	if (n == 0)
+		sleep_on(r, ringtls_engine_fd(r->p.engine), ms);
 	return n;
 }
 
 /* An error of the ring's is told once, and the next call goes on. */
-static int wait_once(struct fault_run *r)
+static int wait_once(struct fault_run *r, int ms)
 {
 	int n;
 
 	run_peer(r);
-	n = one_wait(r);
+	n = one_wait(r, ms);
 	if (n < 0 && (n < -4095 || !is_of_fault(r, -n)))
 		run_wrong(r, "ringtls_engine_wait answers %s", ringtls_strerror(n));
 	return n;
@@ -222,7 +236,7 @@ static int wait_once(struct fault_run *r)
 
 void run_turn(struct fault_run *r)
 {
-	wait_once(r);
+	wait_once(r, MOMENT_MS);
 }
 
 void run_wait(struct fault_run *r)
@@ -231,7 +245,7 @@ void run_wait(struct fault_run *r)
 	int n;
 
 	do {
-		n = wait_once(r);
+		n = wait_once(r, PATIENCE_MS);
 	} while (n <= 0 && !r->why[0] && now_ms() < until);
 	if (n <= 0)
 		run_wrong(r, "stuck: no event");
@@ -424,7 +438,7 @@ static void use_engine(struct fault_run *r)
 
 	shutdown(r->p.fd, SHUT_RD);
 	for (int i = 0; i < 3; i++) {
-		if (r->way.backend == RINGTLS_BACKEND_CALLER ? turn(r) > 0 :
+		if (r->way.backend == RINGTLS_BACKEND_CALLER ? turn(r, MOMENT_MS) > 0 :
 							       ringtls_engine_wait(r->p.engine, &ev, 1, 0) > 0)
 			run_wrong(r, "an event of a connection that was freed");
 	}
@@ -440,7 +454,7 @@ static void free_all(struct fault_run *r)
 		if (res < 0 && res != -EBUSY && !is_of_fault(r, -res))
 			run_wrong(r, "ringtls_conn_free answers %s", ringtls_strerror(res));
 		if (res == -EBUSY)
-			turn(r);
+			turn(r, MOMENT_MS);
 	}
 	if (res < 0)
 		run_wrong(r, "can't be freed");
@@ -452,7 +466,7 @@ static void free_all(struct fault_run *r)
 	for (int i = 0; i < 2000 && res < 0 && !r->p.conn; i++) {
 		res = ringtls_engine_free(r->p.engine);
 		if (res == -EBUSY)
-			turn(r);
+			turn(r, MOMENT_MS);
 		else if (res < 0)
 			run_wrong(r, "ringtls_engine_free answers %s", ringtls_strerror(res));
 	}

@@ -59,6 +59,7 @@ const struct fault faults[] = {
 	HOW(RING_READ, HALF), HOW(RING_READ, ONE), HOW(RING_READ, END), LATE(RING_READ, EIO),
 	HOW(RING_WAIT, SOON), HOW(RING_WAIT, LATE),
 	E(ENTER, EINTR), E(ENTER, EAGAIN), E(ENTER, EBUSY), E(ENTER, ENOMEM),
+	HOW(ENTER, HALF),
 	E(REGISTER, ENOMEM), TOO(REGISTER, EINVAL),
 	E(EPOLL_CREATE, EMFILE), E(EPOLL_CTL, ENOMEM), TOO(EPOLL_CTL, ENOSPC), E(EPOLL_WAIT, EINTR),
 	E(DESCRIPTOR, EMFILE),
@@ -399,13 +400,40 @@ void __wrap_ringtls__op_done(struct ringtls_engine *e, struct ringtls__op *op, s
 		return refused ? refused : __real_##name given;                                    \
 	}
 
-RING_CALL(ENTER, io_uring_submit, (struct io_uring * ring), (ring))
-RING_CALL(ENTER, io_uring_submit_and_wait, (struct io_uring * ring, unsigned n), (ring, n))
-RING_CALL(ENTER, io_uring_submit_and_get_events, (struct io_uring * ring), (ring))
-RING_CALL(ENTER, io_uring_submit_and_wait_timeout,
-	  (struct io_uring * ring, struct io_uring_cqe **cqe, unsigned n,
-	   struct __kernel_timespec *ts, sigset_t *mask),
-	  (ring, cqe, n, ts, mask))
+int __real_io_uring_submit(struct io_uring *ring);
+
+/* What a kernel without memory for the rest does: then it does not wait, nor looks for what
+ * has ended. */
+static int enter_with_half(struct io_uring *ring)
+{
+	unsigned n = io_uring_sq_ready(ring), tail = ring->sq.sqe_tail;
+	int r;
+
+	ring->sq.sqe_tail -= n - n / 2;
+	r = __real_io_uring_submit(ring);
+	ring->sq.sqe_tail = tail;
+	return r;
+}
+
+#define ENTER_CALL(name, declared, given)                                                          \
+	int __real_##name declared;                                                                \
+	int __wrap_##name declared;                                                                \
+	int __wrap_##name declared                                                                 \
+	{                                                                                          \
+		const struct fault *f = meet(FAULT_ENTER);                                         \
+                                                                                                   \
+		if (!f || (!f->error && io_uring_sq_ready(ring) < 2))                              \
+			return __real_##name given;                                                \
+		return f->error ? -f->error : enter_with_half(ring);                               \
+	}
+
+ENTER_CALL(io_uring_submit, (struct io_uring * ring), (ring))
+ENTER_CALL(io_uring_submit_and_wait, (struct io_uring * ring, unsigned n), (ring, n))
+ENTER_CALL(io_uring_submit_and_get_events, (struct io_uring * ring), (ring))
+ENTER_CALL(io_uring_submit_and_wait_timeout,
+	   (struct io_uring * ring, struct io_uring_cqe **cqe, unsigned n,
+	    struct __kernel_timespec *ts, sigset_t *mask),
+	   (ring, cqe, n, ts, mask))
 RING_CALL(REGISTER, io_uring_register_eventfd, (struct io_uring * ring, int fd), (ring, fd))
 RING_CALL(REGISTER, io_uring_register_probe,
 	  (struct io_uring * ring, struct io_uring_probe *probe, unsigned n), (ring, probe, n))
