@@ -259,7 +259,8 @@ int ringtls__waiter_sleep(struct ringtls_engine *e, struct ringtls__waiter *w, s
 /*
  * What was just sealed is in the cache still, and the next round has the same buffers again,
  * however many connections there are (pool.c keeps as many free); and a write that is queued
- * meanwhile has no more than that before it. A system call for so much is nothing beside it.
+ * meanwhile has no more than that before it, and one op: a range of a file may be 1 MiB. A
+ * system call for so much is nothing beside it.
  */
 #define ROUND_BYTES  (256 * 1024)
 #define ROUND_OPS    128
@@ -283,6 +284,15 @@ bool ringtls__round_is_full(const struct ringtls_engine *e)
 	return e->started >= ROUND_OPS || e->started_bytes >= ROUND_BYTES;
 }
 
+/* A full socket must not use up the others' round. What is read counts when it is sent. */
+void ringtls__round_count(struct ringtls_engine *e, const struct ringtls__op *op)
+{
+	if (op->done && op->res < 0)
+		return;
+	e->started++;
+	e->started_bytes += ringtls__op_transmits(op) ? op->len : 0;
+}
+
 /* ---- Ops --------------------------------------------------------------- */
 
 void ringtls__engine_run(struct ringtls_engine *e, struct ringtls__op *op)
@@ -304,10 +314,7 @@ void ringtls__engine_start(struct ringtls_engine *e, struct ringtls__waiter *w,
 	op->waiter = w;
 	op->is_corked = op->many && ringtls__cork(op->fd, e->sys);
 	e->backend->start(e, op);
-	if (op->done && op->res < 0) /* a full socket must not use up the others' round */
-		return;
-	e->started++;
-	e->started_bytes += ringtls__op_transmits(op) ? op->len : 0;
+	ringtls__round_count(e, op);
 }
 
 int ringtls__engine_finish(struct ringtls_engine *e, const struct ringtls__op *op)

@@ -164,6 +164,9 @@ void ringtls__round_begin(struct ringtls_engine *e);
 void ringtls__round_little_more(struct ringtls_engine *e);
 bool ringtls__round_is_full(const struct ringtls_engine *e);
 
+/* For what is run in a round and not by ringtls__engine_start. */
+void ringtls__round_count(struct ringtls_engine *e, const struct ringtls__op *op);
+
 /* Waits for the end of an op that was started. 0, or a negated errno. */
 int ringtls__engine_finish(struct ringtls_engine *e, const struct ringtls__op *op);
 

@@ -39,6 +39,7 @@ struct state {
 	struct slot *slots;
 	uint32_t n_slots, first_free;
 	unsigned stuck;    /* slots that are STUCK, or CANCEL_DUE */
+	uint32_t next_stuck; /* they are looked for in turns, so that none waits for ever */
 	unsigned nobodies; /* entries without a slot that were not fed back */
 	bool wakes;        /* one of them is the no-op */
 };
@@ -149,21 +150,6 @@ static void put_on_ring(struct state *s, uint32_t number)
 	slot->state = sqe ? RUNS : STUCK;
 }
 
-static int take_slot(struct ringtls_engine *e, struct ringtls__op *op, struct ringtls__wait *wait)
-{
-	struct state *s = e->state;
-	uint32_t number;
-	int r = s->first_free == NOBODY ? grow(s) : 0;
-
-	if (r < 0)
-		return r;
-	number = s->first_free;
-	s->first_free = s->slots[number].next_free;
-	s->slots[number] = (struct slot){ .op = op, .wait = wait };
-	put_on_ring(s, number);
-	return 0;
-}
-
 static void end_slot(struct ringtls_engine *e, uint32_t number, int res)
 {
 	struct state *s = e->state;
@@ -176,28 +162,6 @@ static void end_slot(struct ringtls_engine *e, uint32_t number, int res)
 		ringtls__op_done(e, slot.op, ringtls__ring_result(res));
 	else
 		ringtls__wait_done(e, slot.wait);
-}
-
-/* ---- What the engine asks for ------------------------------------------ */
-
-static void start(struct ringtls_engine *e, struct ringtls__op *op)
-{
-	int r;
-
-	if (op->kind == RINGTLS__OP_SENDFILE) {
-		op->waiter = NULL; /* it is over at once */
-		ringtls__ring_call(e, op);
-		return;
-	}
-	op->done = false;
-	r = take_slot(e, op, NULL);
-	if (r < 0)
-		ringtls__op_done(e, op, r);
-}
-
-static int arm(struct ringtls_engine *e, struct ringtls__wait *wait)
-{
-	return take_slot(e, NULL, wait);
 }
 
 static void cancel_slot(struct ringtls_engine *e, uint32_t number)
@@ -221,6 +185,63 @@ static void cancel_slot(struct ringtls_engine *e, uint32_t number)
 	io_uring_prep_cancel64(sqe, s->tag | number, 0);
 	sqe->user_data = s->tag | NOBODY;
 	s->nobodies++;
+}
+
+/* -EBUSY: there is no room for all. */
+static int put_stuck_on_ring(struct ringtls_engine *e)
+{
+	struct state *s = e->state;
+
+	for (uint32_t n = s->n_slots; s->stuck && n && io_uring_sq_space_left(s->ring); n--) {
+		uint32_t number = s->next_stuck++ % s->n_slots;
+		struct slot *slot = &s->slots[number];
+
+		if (slot->state == STUCK) {
+			s->stuck--;
+			put_on_ring(s, number);
+		} else if (slot->state == RUNS && slot->cancel == CANCEL_DUE) {
+			cancel_slot(e, number);
+		}
+	}
+	return s->stuck ? -EBUSY : 0;
+}
+
+static int take_slot(struct ringtls_engine *e, struct ringtls__op *op, struct ringtls__wait *wait)
+{
+	struct state *s = e->state;
+	uint32_t number;
+	int r = s->first_free == NOBODY ? grow(s) : 0;
+
+	if (r < 0)
+		return r;
+	put_stuck_on_ring(e); /* it was there first */
+	number = s->first_free;
+	s->first_free = s->slots[number].next_free;
+	s->slots[number] = (struct slot){ .op = op, .wait = wait };
+	put_on_ring(s, number);
+	return 0;
+}
+
+/* ---- What the engine asks for ------------------------------------------ */
+
+static void start(struct ringtls_engine *e, struct ringtls__op *op)
+{
+	int r;
+
+	if (op->kind == RINGTLS__OP_SENDFILE) {
+		op->waiter = NULL; /* it is over at once */
+		ringtls__ring_call(e, op);
+		return;
+	}
+	op->done = false;
+	r = take_slot(e, op, NULL);
+	if (r < 0)
+		ringtls__op_done(e, op, r);
+}
+
+static int arm(struct ringtls_engine *e, struct ringtls__wait *wait)
+{
+	return take_slot(e, NULL, wait);
 }
 
 static void cancel(struct ringtls_engine *e, struct ringtls__op *op)
@@ -259,24 +280,6 @@ static int disarm(struct ringtls_engine *e, struct ringtls__waiter *w)
 		if (s->slots[i].state != FREE && s->slots[i].wait && s->slots[i].wait->waiter == w)
 			cancel_slot(e, i);
 	return w->in.armed || w->out.armed || w->timer.armed ? -EBUSY : 0;
-}
-
-/* What found no room before. -EBUSY: nor is there now. */
-static int submit(struct ringtls_engine *e)
-{
-	struct state *s = e->state;
-
-	for (uint32_t i = 0; s->stuck && i < s->n_slots && io_uring_sq_space_left(s->ring); i++) {
-		struct slot *slot = &s->slots[i];
-
-		if (slot->state == STUCK) {
-			s->stuck--;
-			put_on_ring(s, i);
-		} else if (slot->state == RUNS && slot->cancel == CANCEL_DUE) {
-			cancel_slot(e, i);
-		}
-	}
-	return s->stuck ? -EBUSY : 0;
 }
 
 /* The caller waits, and feeds. */
@@ -342,7 +345,7 @@ const struct ringtls__backend ringtls__backend_caller = {
 	.end_op = end_op,
 	.arm = arm,
 	.disarm = disarm,
-	.submit = submit,
+	.submit = put_stuck_on_ring,
 	.collect = collect,
 	.kick = kick,
 	.unkick = unkick,

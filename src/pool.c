@@ -7,8 +7,9 @@
 
 /*
  * Alerts, key updates and requests; a record of 1 KiB; one of 4 KiB, handshake flights; a
- * full one; four; one operation. Of each so many are kept free as two rounds of queued writes
- * need (engine.c), and requests for many connections: 3.5 MiB in all.
+ * full one; four; one operation. Of each so many are kept free as three rounds of queued writes
+ * need (engine.c), which are under way on a caller's ring, and requests for many connections:
+ * 4 MiB in all.
  */
 static const struct {
 	size_t size;
@@ -17,8 +18,8 @@ static const struct {
 	{ 256, 1024 },
 	{ 1152, 256 },
 	{ 4352, 128 },
-	{ 20480, 40 },
-	{ 67584, 9 },
+	{ 20480, 52 },
+	{ 67584, 13 },
 	{ RINGTLS__POOL_MAX, 4 },
 };
 

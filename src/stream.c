@@ -214,6 +214,8 @@ static void send_to_own(struct ringtls_conn *c, struct ringtls__op *op)
 {
 	op->waiter = NULL;
 	ringtls__op_done(c->engine, op, ringtls__own_send(&c->bios, op->iov, op->iovcnt));
+	if (c->is_queue)
+		ringtls__round_count(c->engine, op);
 }
 
 /*

@@ -177,13 +177,15 @@ RINGTLS_API int ringtls_engine_new(struct ringtls_engine **ret_engine,
 				   const struct ringtls_engine_opts *opts);
 
 /* NULL is fine. -EBUSY while connections are attached: free those first; or, on a ring
- * of the caller's, while completions of cancellations were not fed yet. */
+ * of the caller's, while completions of cancellations, or of what wakes its loop, were not
+ * fed yet: go round the loop, and call it again. */
 RINGTLS_API int ringtls_engine_free(struct ringtls_engine *engine);
 
 /*
  * One descriptor for the whole engine, readable (POLLIN) when a connection
  * whose last call answered WANT_READ or WANT_WRITE may go on (one that has no socket is
- * not reported). Only poll it: reading from it, or closing it, is the engine's own.
+ * not reported), when there is more of what was queued to start, and while completions can be
+ * collected. Only poll it: reading from it, or closing it, is the engine's own.
  * -EINVAL on a ring of the caller's.
  */
 RINGTLS_API int ringtls_engine_fd(const struct ringtls_engine *engine);
@@ -247,11 +249,11 @@ struct ringtls_completion {
  * ring. It waits for nothing. ringtls_engine_wait does the same, and goes on with what was
  * started. A call starts so much that no other write waits long for it: first connections
  * with a few requests of together 16 KiB at most, then bulk transfers, 64 KiB of them
- * behind such, else 256 KiB, or 128 operations, and what the last of them has more; the
- * rest is for the next calls, and until then the descriptor is readable, or there is a
- * completion on a ring of the caller's. 0 or a negated errno. On a ring of the caller's it
- * only fills entries; -EBUSY: there was no room for all of them, or to show that there is
- * more.
+ * behind such, else 256 KiB, or 128 operations, and what the last of them has more (it moves
+ * 272 KiB at most, or 1 MiB of a file in the kernel lane); the rest is for the next calls,
+ * and until then the descriptor is readable, or there is a completion on a ring of the
+ * caller's. 0 or a negated errno. On a ring of the caller's it only fills entries; -EBUSY:
+ * there was no room for all of them, or to show that there is more.
  */
 RINGTLS_API int ringtls_engine_submit(struct ringtls_engine *engine);
 

@@ -11,6 +11,10 @@ const struct pair_opts every_lane[EVERY_LANE] = {
 	O(KERNEL, URING, 3),  O(KERNEL, URING, 2),  O(KERNEL, SYSCALLS, 3),  O(KERNEL, SYSCALLS, 2),
 };
 
+const struct pair_opts on_callers_ring[ON_CALLERS_RING] = {
+	O(OPENSSL, CALLER, 3), O(USER, CALLER, 3), O(KERNEL, CALLER, 3),
+};
+
 #define LIST_MAX 1000
 #define NAME_ROOM 160
 

@@ -13,6 +13,10 @@
 #define EVERY_LANE 12
 extern const struct pair_opts every_lane[EVERY_LANE];
 
+/* And each on a ring of the caller's, for programs that have one. */
+#define ON_CALLERS_RING 3
+extern const struct pair_opts on_callers_ring[ON_CALLERS_RING];
+
 /* "kernel uring TLSv1.3"; it holds until the next. */
 const char *list_place(const struct pair_opts *o);
 

@@ -36,6 +36,8 @@ unit_tests = \
 	tests/unit/test_rekey_old_ktls \
 	tests/unit/test_reneg \
 	tests/unit/test_ring \
+	tests/unit/test_round \
+	tests/unit/test_round_ktls \
 	tests/unit/test_reneg_ktls \
 	tests/unit/test_script \
 	tests/unit/test_script_ktls \
@@ -72,6 +74,7 @@ lab_outside = \
 	tests/unit/test_install \
 	tests/unit/test_ktls \
 	tests/unit/test_lanes \
+	tests/unit/test_many_ktls \
 	tests/unit/test_opts \
 	tests/unit/test_pool \
 	tests/unit/test_promote_ktls \
@@ -80,6 +83,7 @@ lab_outside = \
 	tests/unit/test_rekey_ktls \
 	tests/unit/test_rekey_old_ktls \
 	tests/unit/test_reneg_ktls \
+	tests/unit/test_round_ktls \
 	tests/unit/test_script_ktls \
 	tests/unit/test_seal \
 	tests/unit/test_seal_evp \
@@ -114,6 +118,7 @@ over_ktls = tests/unit/over_ktls.c tests/unit/over_ktls.h $(pair) $(fake_ktls)
 OVER_KTLS = $(FAKE_PROBE) -Wl,--wrap=pair_open -Wl,--wrap=pair_close \
 	-Wl,--wrap=pair_wait -Wl,--wrap=pair_write_all
 
+many = tests/unit/many.c tests/unit/many.h
 wiretap = tests/unit/wiretap.c tests/unit/wiretap.h
 faults = tests/unit/faults.c tests/unit/faults.h tests/unit/fault_run.c tests/unit/fault_run.h \
 	tests/unit/fault_scenarios.c tests/unit/fault_scenarios.h \
@@ -141,7 +146,7 @@ tests_unit_test_ktls_SOURCES = tests/unit/test_ktls.c $(pair) \
 tests_unit_test_ktls_LDFLAGS = $(FAKE_PROBE)
 tests_unit_test_stream_ktls_SOURCES = tests/unit/test_stream.c $(over_ktls)
 tests_unit_test_stream_ktls_LDFLAGS = $(OVER_KTLS)
-tests_unit_test_many_ktls_SOURCES = tests/unit/test_many.c $(over_ktls)
+tests_unit_test_many_ktls_SOURCES = tests/unit/test_many.c $(many) $(over_ktls)
 tests_unit_test_many_ktls_LDFLAGS = $(OVER_KTLS) -Wl,--wrap=io_uring_submit
 tests_unit_test_queue_ktls_SOURCES = tests/unit/test_queue.c $(over_ktls)
 tests_unit_test_queue_ktls_LDFLAGS = $(OVER_KTLS)
@@ -189,7 +194,7 @@ tests_unit_test_promote_old_ktls_LDFLAGS = $(OVER_KTLS)
 tests_unit_test_early_SOURCES = tests/unit/test_early.c $(pair)
 tests_unit_test_erase_SOURCES = tests/unit/test_erase.c tests/unit/memory.c tests/unit/memory.h \
 	tests/unit/side.c tests/unit/side.h $(pair)
-tests_unit_test_many_SOURCES = tests/unit/test_many.c $(pair)
+tests_unit_test_many_SOURCES = tests/unit/test_many.c $(many) $(pair)
 tests_unit_test_many_LDFLAGS = -Wl,--wrap=io_uring_submit
 tests_unit_test_queue_SOURCES = tests/unit/test_queue.c $(pair)
 tests_unit_test_contract_SOURCES = tests/unit/test_contract.c $(pair)
@@ -207,6 +212,9 @@ script = tests/unit/script.c tests/unit/script_make.c tests/unit/script.h tests/
 tests_unit_test_script_SOURCES = tests/unit/test_script.c $(script) $(pair)
 tests_unit_test_script_ktls_SOURCES = tests/unit/test_script.c $(script) $(over_ktls)
 tests_unit_test_script_ktls_LDFLAGS = $(OVER_KTLS)
+tests_unit_test_round_SOURCES = tests/unit/test_round.c $(many) $(pair)
+tests_unit_test_round_ktls_SOURCES = tests/unit/test_round.c tests/unit/calm_ktls.c $(many) $(over_ktls)
+tests_unit_test_round_ktls_LDFLAGS = $(OVER_KTLS)
 tests_unit_test_stall_SOURCES = tests/unit/test_stall.c $(pair)
 tests_unit_test_stream_SOURCES = tests/unit/test_stream.c $(pair)
 tests_unit_test_threads_SOURCES = tests/unit/test_threads.c $(pair)

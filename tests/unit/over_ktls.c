@@ -36,6 +36,7 @@ void __wrap_pair_open(struct pair *p, const struct pair_opts *opts)
 		fake_ktls_start_worker();
 	is_working = true;
 	o.backend = RINGTLS_BACKEND_SYSCALLS;
+	o.ring = NULL;
 	o.sys = &fake_ktls;
 	__real_pair_open(p, &o);
 }

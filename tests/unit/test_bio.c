@@ -29,7 +29,8 @@ struct ends {
 
 /* ---- The two ends ------------------------------------------------------ */
 
-static void open_ssls(struct ends *e, const struct pair_opts *o)
+/* engine: NULL, or another's. */
+static void open_ssls(struct ends *e, const struct pair_opts *o, struct ringtls_engine *engine)
 {
 	struct ringtls_engine_opts eo = {.size = sizeof(eo), .backend = o->backend};
 
@@ -46,7 +47,9 @@ static void open_ssls(struct ends *e, const struct pair_opts *o)
 		SSL_set_accept_state(e->ours);
 		SSL_set_connect_state(e->peer);
 	}
-	assert_int_equal(ringtls_engine_new(&e->engine, &eo), 0);
+	e->engine = engine;
+	if (!engine)
+		assert_int_equal(ringtls_engine_new(&e->engine, &eo), 0);
 }
 
 static void attach(struct ends *e)
@@ -58,18 +61,18 @@ static void over_pair(struct ends *e, const struct pair_opts *o)
 {
 	BIO *a, *b;
 
-	open_ssls(e, o);
+	open_ssls(e, o, NULL);
 	assert_int_equal(BIO_new_bio_pair(&a, ROOM, &b, ROOM), 1);
 	SSL_set_bio(e->ours, a, a);
 	SSL_set_bio(e->peer, b, b);
 	attach(e);
 }
 
-static void over_memory(struct ends *e, const struct pair_opts *o)
+static void over_memory(struct ends *e, const struct pair_opts *o, struct ringtls_engine *engine)
 {
 	BIO *there = BIO_new(BIO_s_mem()), *back = BIO_new(BIO_s_mem());
 
-	open_ssls(e, o);
+	open_ssls(e, o, engine);
 	BIO_set_mem_eof_return(there, -1);
 	BIO_set_mem_eof_return(back, -1);
 	BIO_up_ref(there);
@@ -84,7 +87,7 @@ static void over_buffered_socket(struct ends *e, const struct pair_opts *o)
 {
 	BIO *sock;
 
-	open_ssls(e, o);
+	open_ssls(e, o, NULL);
 	pair_sockets(AF_INET, false, &e->fds[0], &e->fds[1]);
 	sock = BIO_push(BIO_new(BIO_f_buffer()), BIO_new_socket(e->fds[0], BIO_NOCLOSE));
 	SSL_set_bio(e->ours, sock, sock);
@@ -92,10 +95,9 @@ static void over_buffered_socket(struct ends *e, const struct pair_opts *o)
 	attach(e);
 }
 
-static void close_ends(struct ends *e)
+static void close_conn(struct ends *e)
 {
 	assert_int_equal(ringtls_conn_free(e->conn), 0);
-	assert_int_equal(ringtls_engine_free(e->engine), 0);
 	SSL_free(e->ours);
 	SSL_free(e->peer);
 	SSL_CTX_free(e->ctx);
@@ -104,6 +106,12 @@ static void close_ends(struct ends *e)
 	if (e->fds[1] >= 0)
 		close(e->fds[1]);
 	ERR_clear_error();
+}
+
+static void close_ends(struct ends *e)
+{
+	close_conn(e);
+	assert_int_equal(ringtls_engine_free(e->engine), 0);
 }
 
 static bool wants(const struct ends *e, int r)
@@ -203,7 +211,7 @@ static void bytes_go_both_ways_over_memory(void **state)
 {
 	struct ends e;
 
-	over_memory(&e, *state);
+	over_memory(&e, *state, NULL);
 	bytes_go_both_ways(&e);
 }
 
@@ -349,6 +357,31 @@ static void queued_writes_go_on_whenever_the_engine_is_asked(void **state)
 	go_on_until(&e, 800000, 3);
 	close_ends(&e);
 	fclose(file);
+}
+
+/* One that takes all that it is given is no reason to hold up the others. */
+static void connections_share_a_round(void **state)
+{
+	const struct iovec iov = {big, BIG};
+	struct ends e[3];
+	int started = 0;
+
+	for (int i = 0; i < 3; i++) {
+		over_memory(&e[i], *state, i ? e[0].engine : NULL);
+		shake_hands(&e[i]);
+		peer_reads(&e[i]);
+		assert_int_equal(ringtls_queue_writev(e[i].conn, &iov, 1, 0), 1);
+	}
+	for (int calls = 1; calls <= 3; calls++) {
+		assert_int_equal(ringtls_engine_submit(e[0].engine), 0);
+		started = 0;
+		for (int i = 0; i < 3; i++)
+			started += info_of(&e[i]).bytes > 0;
+		assert_int_equal(started, calls);
+	}
+	for (int i = 2; i >= 0; i--)
+		close_conn(&e[i]);
+	assert_int_equal(ringtls_engine_free(e[0].engine), 0);
 }
 
 static void full_pair_keeps_no_loop_awake(void **state)
@@ -502,7 +535,7 @@ static void blocking_bio_is_flushed_before_it_is_read(void **state)
 	char buf[16];
 	void *ok;
 
-	open_ssls(&e, o);
+	open_ssls(&e, o, NULL);
 	pair_sockets(AF_INET, false, &e.fds[0], &e.fds[1]);
 	pair_set_blocking(e.fds[0]);
 	pair_set_blocking(e.fds[1]);
@@ -527,7 +560,7 @@ static void named_lane_is_refused(void **state)
 	struct ringtls_conn *conn;
 	struct ends e;
 
-	open_ssls(&e, *state);
+	open_ssls(&e, *state, NULL);
 	SSL_set_bio(e.ours, BIO_new(BIO_s_mem()), BIO_new(BIO_s_mem()));
 	for (int i = 0; i < 2; i++) {
 		co.lane = lanes[i];
@@ -545,7 +578,7 @@ static void ssl_without_bios_needs_a_socket(void **state)
 	struct ringtls_conn *conn;
 	struct ends e;
 
-	open_ssls(&e, *state);
+	open_ssls(&e, *state, NULL);
 	assert_int_equal(ringtls_conn_new(&conn, e.engine, e.ours, -1, NULL), -EINVAL);
 	close_ends(&e);
 }
@@ -555,7 +588,7 @@ static void bio_on_another_descriptor_is_refused(void **state)
 	struct ringtls_conn *conn;
 	struct ends e;
 
-	open_ssls(&e, *state);
+	open_ssls(&e, *state, NULL);
 	pair_sockets(AF_INET, false, &e.fds[0], &e.fds[1]);
 	assert_int_equal(SSL_set_fd(e.ours, e.fds[1]), 1);
 	assert_int_equal(ringtls_conn_new(&conn, e.engine, e.ours, e.fds[0], NULL), -EINVAL);
@@ -570,7 +603,7 @@ static void bytes_that_wait_in_a_bio_are_not_dropped(void **state)
 	struct ends e;
 	BIO *buffer;
 
-	open_ssls(&e, *state);
+	open_ssls(&e, *state, NULL);
 	pair_sockets(AF_INET, false, &e.fds[0], &e.fds[1]);
 	buffer = BIO_push(BIO_new(BIO_f_buffer()), BIO_new_socket(e.fds[0], BIO_NOCLOSE));
 	SSL_set_bio(e.ours, buffer, buffer);
@@ -592,6 +625,7 @@ static void bytes_that_wait_in_a_bio_are_not_dropped(void **state)
 	T(another_buffer_is_a_bad_retry_and_loses_nothing)                                         \
 	T(file_is_read_and_sent)                                                                   \
 	T(read_goes_on_while_the_pair_is_full)                                                     \
+	T(connections_share_a_round)                                                               \
 	T(queued_writes_go_on_whenever_the_engine_is_asked)                                        \
 	T(full_pair_keeps_no_loop_awake)                                                           \
 	T(keys_are_renewed_from_both_sides)                                                        \
