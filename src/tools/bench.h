@@ -152,6 +152,8 @@ bool bench_epoll_open(struct bench_side *side);
 void bench_epoll_close(struct bench_side *side);
 bool bench_epoll_add(struct bench_conn *conn);
 bool bench_epoll_wait(struct bench_side *side, int timeout_ms);
+#define BENCH_ON_EPOLL                                                                             \
+	.open = bench_epoll_open, .close = bench_epoll_close, .wait = bench_epoll_wait
 
 /* ---- Sides ------------------------------------------------------------------ */
 

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #define READ_BYTES 65536 /* of a file at a time */
+
 #ifndef TCP_ULP
 #define TCP_ULP 31
 #endif
@@ -145,11 +146,9 @@ const struct bench_method bench_ssl_write = {
 	.text = "SSL_write in an epoll loop; files are read 64 KiB at a time",
 	.kinds = BENCH_WRITES | BENCH_FILES | BENCH_LATENCY,
 	.tls = true,
-	.open = bench_epoll_open,
-	.close = bench_epoll_close,
 	.ready = ready,
 	.send = write_unit,
-	.wait = bench_epoll_wait,
+	BENCH_ON_EPOLL,
 };
 
 const struct bench_method bench_ssl_ktls = {
@@ -158,11 +157,9 @@ const struct bench_method bench_ssl_ktls = {
 	.kinds = BENCH_WRITES | BENCH_FILES | BENCH_LATENCY,
 	.tls = true,
 	.ktls = true,
-	.open = bench_epoll_open,
-	.close = bench_epoll_close,
 	.ready = ready_ktls,
 	.send = write_unit,
-	.wait = bench_epoll_wait,
+	BENCH_ON_EPOLL,
 };
 
 const struct bench_method bench_ssl_sendfile = {
@@ -171,11 +168,9 @@ const struct bench_method bench_ssl_sendfile = {
 	.kinds = BENCH_FILES,
 	.tls = true,
 	.ktls = true,
-	.open = bench_epoll_open,
-	.close = bench_epoll_close,
 	.ready = ready_ktls,
 	.send = sendfile_unit,
-	.wait = bench_epoll_wait,
+	BENCH_ON_EPOLL,
 };
 
 const struct bench_method bench_ktls = {
@@ -184,9 +179,7 @@ const struct bench_method bench_ktls = {
 	.kinds = BENCH_WRITES | BENCH_FILES,
 	.tls = true,
 	.ktls = true,
-	.open = bench_epoll_open,
-	.close = bench_epoll_close,
 	.ready = ready_ktls,
 	.send = send_bare,
-	.wait = bench_epoll_wait,
+	BENCH_ON_EPOLL,
 };

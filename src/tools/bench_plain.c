@@ -63,22 +63,18 @@ const struct bench_method bench_tcp_send = {
 	.name = "tcp-send",
 	.text = "plain TCP, send(2)",
 	.kinds = BENCH_WRITES | BENCH_LATENCY,
-	.open = bench_epoll_open,
-	.close = bench_epoll_close,
 	.ready = bench_epoll_add,
 	.send = send_memory,
-	.wait = bench_epoll_wait,
+	BENCH_ON_EPOLL,
 };
 
 const struct bench_method bench_tcp_sealed = {
 	.name = "tcp-sealed",
 	.text = "the same, as many bytes as the records of TLS 1.3 have",
 	.kinds = BENCH_WRITES,
-	.open = bench_epoll_open,
-	.close = bench_epoll_close,
 	.ready = bench_epoll_add,
 	.send = send_sealed,
-	.wait = bench_epoll_wait,
+	BENCH_ON_EPOLL,
 };
 
 const struct bench_method bench_tcp_sendfile = {
@@ -86,11 +82,9 @@ const struct bench_method bench_tcp_sendfile = {
 	.text = "plain TCP, sendfile(2)",
 	.kinds = BENCH_FILES,
 	.holds_file = true,
-	.open = bench_epoll_open,
-	.close = bench_epoll_close,
 	.ready = bench_epoll_add,
 	.send = send_file,
-	.wait = bench_epoll_wait,
+	BENCH_ON_EPOLL,
 };
 
 /* ---- AEAD ------------------------------------------------------------------- */

@@ -106,6 +106,8 @@ static void count_ring(struct bench_side *side, struct bench_counts *counts)
 
 /* ---- TCP -------------------------------------------------------------------- */
 
+#define ON_RING .open = open_ring, .close = close_ring, .wait = wait_ring, .count = count_ring
+
 static int send_plain(struct bench_conn *c, const struct bench_unit *unit)
 {
 	if (c->in_flight)
@@ -120,11 +122,8 @@ const struct bench_method bench_tcp_ring = {
 	.name = "tcp-ring",
 	.text = "plain TCP, SEND on a ring",
 	.kinds = BENCH_WRITES | BENCH_LATENCY,
-	.open = open_ring,
-	.close = close_ring,
 	.send = send_plain,
-	.wait = wait_ring,
-	.count = count_ring,
+	ON_RING,
 };
 
 /* ---- A memory BIO ------------------------------------------------------------- */
@@ -186,10 +185,7 @@ const struct bench_method bench_membio_ring = {
 	.text = "SSL_write into a memory BIO, its records by SEND on a ring",
 	.kinds = BENCH_WRITES | BENCH_FILES | BENCH_LATENCY,
 	.tls = true,
-	.open = open_ring,
-	.close = close_ring,
 	.ready = set_memory_bio,
 	.send = send_membio,
-	.wait = wait_ring,
-	.count = count_ring,
+	ON_RING,
 };
