@@ -198,6 +198,7 @@ static void open_pair(struct pair *p, const struct pair_opts *opts, unsigned ent
 	pair_need(&o);
 	if (o.backend == RINGTLS_BACKEND_CALLER) {
 		need("uring", io_uring_queue_init(entries, &ring, 0) == 0);
+		io_uring_ring_dontfork(&ring); /* kmod-notes/ring.md */
 		o.ring = &ring;
 		o.tag = 7;
 	}
