@@ -241,10 +241,15 @@ static void count_enter(struct ringtls_engine *e)
 	s->sends = false;
 }
 
-/* Hands over what is queued. EBUSY and EAGAIN: completions must be taken first. */
+/*
+ * Hands over what is queued. EBUSY and EAGAIN: completions must be taken first. An error says
+ * that nothing was taken: so who asked may take its entry back. What was left, whether by an
+ * error or not, goes with the next call, which comes soon.
+ */
 static int submit(struct ringtls_engine *e)
 {
 	struct state *s = e->state;
+	bool took = false;
 	int r;
 
 	if (!io_uring_sq_ready(&s->ring))
@@ -252,13 +257,16 @@ static int submit(struct ringtls_engine *e)
 	do {
 		count_enter(e);
 		r = io_uring_submit(&s->ring);
+		took |= r > 0;
 		if (r == -EBUSY || r == -EAGAIN) {
 			reap(e);
 			io_uring_get_events(&s->ring);
 		}
 	} while (r == -EINTR || r == -EBUSY || r == -EAGAIN ||
 		 (r > 0 && io_uring_sq_ready(&s->ring)));
-	return r < 0 ? r : 0;
+	if (io_uring_sq_ready(&s->ring))
+		kick(e);
+	return r < 0 && !took ? r : 0;
 }
 
 static int get_sqe(struct ringtls_engine *e, struct io_uring_sqe **ret_sqe)

@@ -86,5 +86,6 @@ int ringtls_engine_wait(struct ringtls_engine *e, struct ringtls_event *ret_even
 	if (r == -EBUSY) /* a full ring of the caller's, who submits anyway */
 		r = 0;
 	ringtls__engine_kick_if_more(e);
-	return r < 0 ? r : (int)n;
+	/* Events are told once, whatever became of the rest: that goes with the next call. */
+	return r < 0 && !n ? r : (int)n;
 }

@@ -415,6 +415,16 @@ static int enter_with_half(struct io_uring *ring)
 	return r;
 }
 
+/* If not, it is the next one's turn to fail. */
+static bool has_halves(const struct io_uring *ring)
+{
+	if (io_uring_sq_ready(ring) > 1)
+		return true;
+	armed.hit = false;
+	armed.nth++;
+	return false;
+}
+
 #define ENTER_CALL(name, declared, given)                                                          \
 	int __real_##name declared;                                                                \
 	int __wrap_##name declared;                                                                \
@@ -422,7 +432,7 @@ static int enter_with_half(struct io_uring *ring)
 	{                                                                                          \
 		const struct fault *f = meet(FAULT_ENTER);                                         \
                                                                                                    \
-		if (!f || (!f->error && io_uring_sq_ready(ring) < 2))                              \
+		if (!f || (!f->error && !has_halves(ring)))                                        \
 			return __real_##name given;                                                \
 		return f->error ? -f->error : enter_with_half(ring);                               \
 	}

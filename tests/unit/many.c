@@ -203,6 +203,7 @@ static void open_pair(struct pair *p, const struct pair_opts *opts, unsigned ent
 		o.tag = 7;
 	}
 	pair_open(p, &o);
+	p->engine->stall_ms = 3600 * 1000; /* its look for stalls would be a wake-up */
 	pair_handshake(p);
 }
 

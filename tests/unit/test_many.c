@@ -155,7 +155,8 @@ static void miss(struct io_uring *ring)
 int __real_io_uring_submit(struct io_uring *ring);
 int __wrap_io_uring_submit(struct io_uring *ring);
 
-#define HALF 1 /* no error: the kernel has no memory for more */
+#define HALF   1 /* no error: the kernel has no memory for more */
+#define NO_MORE 2 /* the same, and the next is refused */
 
 static int take_half(struct io_uring *ring)
 {
@@ -173,7 +174,22 @@ int __wrap_io_uring_submit(struct io_uring *ring)
 	miss(ring);
 	if (!refuse.at || --refuse.at)
 		return __real_io_uring_submit(ring);
-	return refuse.error == HALF ? take_half(ring) : refuse.error;
+	if (refuse.error <= 0)
+		return refuse.error;
+	refuse.at = refuse.error == NO_MORE;
+	refuse.error = -ENOMEM;
+	return take_half(ring);
+}
+
+static bool is_on_ring(const struct pair *p)
+{
+	return p->opts.backend == RINGTLS_BACKEND_URING;
+}
+
+static void refuse_first(const struct pair *p, int error)
+{
+	refuse.at = is_on_ring(p);
+	refuse.error = error;
 }
 
 /* What was not taken goes with what comes next. */
@@ -212,17 +228,83 @@ static void what_is_taken_by_halves_is_given_at_once(void **state)
 	many_open(&p, *state, FEW, 0);
 	for (int i = 0; i < FEW; i++)
 		assert_int_equal(many_queue(&ones[i], 100), 1);
-	refuse.at = p.opts.backend == RINGTLS_BACKEND_URING;
-	refuse.error = HALF;
+	refuse_first(&p, HALF);
 	many_submit(&p);
 	assert_int_equal(refuse.at, 0);
-	if (p.opts.backend != RINGTLS_BACKEND_URING) /* then it was nothing new */
+	if (!is_on_ring(&p)) /* then it was nothing new */
 		many_go_on(&p, FEW, 0);
 	for (int i = 0; i < FEW; i++)
 		many_peer_gets(&ones[i], 100);
-	if (p.opts.backend == RINGTLS_BACKEND_URING)
+	if (is_on_ring(&p))
 		many_go_on(&p, FEW, 0);
 	many_close(&p, FEW);
+}
+
+/* A wait, and the engine's look for stalls: when the kernel has the first, the second's refusal
+ * is no reason to take that back, since it will end. */
+static void what_is_taken_is_not_taken_back(void **state)
+{
+	struct ringtls_event ev;
+	struct pair p;
+	char c;
+
+	pair_need(*state);
+	pair_open(&p, *state);
+	p.engine->stall_ms = 1; /* so that it has just ended, and is begun again */
+	pair_handshake(&p);
+	for (int quiet = 0; quiet < 3;)
+		quiet = ringtls_engine_wait(p.engine, &ev, 1, 5) ? 0 : quiet + 1;
+	p.engine->stall_ms = 10000;
+	pair_peer_reads(&p);
+	refuse_first(&p, NO_MORE);
+	assert_int_equal(ringtls_read(p.conn, &c, 1), -1);
+	assert_int_equal(ringtls_get_error(p.conn, -1), SSL_ERROR_WANT_READ);
+	assert_int_equal(refuse.at, 0);
+	assert_int_equal(SSL_write(p.peer, "x", 1), 1);
+	pair_wait(&p);
+	assert_int_equal(ringtls_read(p.conn, &c, 1), 1);
+	pair_close(&p);
+}
+
+/* Behind what was collected, the next operations are handed over. */
+static void a_refusal_hides_no_event(void **state)
+{
+	struct ringtls_event events[2];
+	bool is_told = false;
+	struct pair p;
+	char c;
+
+	many_open(&p, *state, 2, 0);
+	assert_int_equal(ringtls_read(ones[0].conn, &c, 1), -1);
+	many_queue_much(&ones[1]);
+	many_submit(&p);
+	assert_int_equal(SSL_write(ones[0].peer, "x", 1), 1);
+	refuse_first(&p, -ENOMEM);
+	for (int i = 0; i < 100 && !is_told; i++) {
+		int n = many_wait(&p, events, 2, i ? 10 : 0);
+
+		for (int e = 0; e < n; e++)
+			is_told |= events[e].conn == ones[0].conn;
+	}
+	assert_true(is_told);
+	assert_int_equal(refuse.at, 0);
+	assert_int_equal(ringtls_read(ones[0].conn, &c, 1), 1);
+	many_go_on(&p, 1, 0);
+	many_close(&p, 2);
+}
+
+/* Nor what it was that was refused. */
+static void a_refused_submission_shows(void **state)
+{
+	struct pair p;
+
+	many_open(&p, *state, 1, 0);
+	many_queue_much(&ones[0]);
+	refuse_first(&p, -ENOMEM);
+	assert_int_equal(ringtls_engine_submit(p.engine), is_on_ring(&p) ? -ENOMEM : 0);
+	assert_int_equal(refuse.at, 0);
+	many_go_on(&p, 1, 0);
+	many_close(&p, 1);
 }
 
 /* A kernel that is just trying again does not find it. */
@@ -261,7 +343,13 @@ static const struct list_test tests[] = {
 	T(who_waits_for_room_is_told),
 	T(a_refused_round_goes_with_the_next),
 	T(what_is_taken_by_halves_is_given_at_once),
+	T(a_refusal_hides_no_event),
+	T(a_refused_submission_shows),
 	T(a_cancellation_that_misses_is_repeated),
+};
+
+static const struct list_test of_a_ring[] = {
+	T(what_is_taken_is_not_taken_back),
 };
 
 int main(int argc, char **argv)
@@ -269,6 +357,9 @@ int main(int argc, char **argv)
 	signal(SIGPIPE, SIG_DFL); /* none may come */
 	many_fill();
 	list_add_all(tests, COUNT(tests), every_lane, EVERY_LANE);
+	for (size_t i = 0; i < EVERY_LANE; i++)
+		if (every_lane[i].backend == RINGTLS_BACKEND_URING)
+			list_add_all(of_a_ring, COUNT(of_a_ring), &every_lane[i], 1);
 	list_add_all(tests, COUNT(tests), on_callers_ring, ON_CALLERS_RING);
 	return list_run("many", argc, argv);
 }
