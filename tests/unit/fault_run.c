@@ -189,15 +189,15 @@ static int turn(struct fault_run *r, int ms)
 	struct ringtls_event ev;
 	struct io_uring_cqe *cqe;
 	unsigned head, n = 0;
+	int res = -EBUSY;
 	bool before;
-	int res;
 
-	do {
+	for (int tries = 0; tries < 100 && res == -EBUSY; tries++) {
 		res = ringtls_engine_submit(r->p.engine);
 		before = faults_on(false);
 		io_uring_submit(&r->ring);
 		faults_on(before);
-	} while (res == -EBUSY);
+	}
 	run_check(r, res);
 	sleep_on(r, r->ring.ring_fd, ms);
 	io_uring_for_each_cqe(&r->ring, head, cqe) {
