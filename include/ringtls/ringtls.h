@@ -184,8 +184,9 @@ RINGTLS_API int ringtls_engine_free(struct ringtls_engine *engine);
 /*
  * One descriptor for the whole engine, readable (POLLIN) when a connection
  * whose last call answered WANT_READ or WANT_WRITE may go on (one that has no socket is
- * not reported), when there is more of what was queued to start, and while completions can be
- * collected. Only poll it: reading from it, or closing it, is the engine's own.
+ * not reported), when ringtls_engine_submit or ringtls_engine_wait left work for the next
+ * call, and while completions can be collected; of what is only queued it shows nothing. Only
+ * poll it: reading from it, or closing it, is the engine's own.
  * -EINVAL on a ring of the caller's.
  */
 RINGTLS_API int ringtls_engine_fd(const struct ringtls_engine *engine);
