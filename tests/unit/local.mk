@@ -14,6 +14,7 @@ unit_tests = \
 	tests/unit/test_error \
 	tests/unit/test_faults \
 	tests/unit/test_faults_ktls \
+	tests/unit/test_idle \
 	tests/unit/test_install \
 	tests/unit/test_ktls \
 	tests/unit/test_keylog \
@@ -138,6 +139,7 @@ tests_unit_test_faults_LDFLAGS = $(FAULTS)
 tests_unit_test_faults_ktls_SOURCES = tests/unit/test_faults.c tests/unit/faults_ktls.c $(faults)
 tests_unit_test_faults_ktls_LDFLAGS = $(FAULTS) $(FAKE_PROBE)
 
+tests_unit_test_idle_SOURCES = tests/unit/test_idle.c $(many) $(pair)
 tests_unit_test_install_SOURCES = tests/unit/test_install.c $(pair) \
 	$(fake_ktls) $(wiretap)
 tests_unit_test_install_LDFLAGS = $(FAKE_PROBE)

@@ -28,7 +28,8 @@ extern uint8_t many_bytes[RECORD];
 /* Before the first test. */
 void many_fill(void);
 
-/* The pair's own connection is shaken and not used. entries: of the caller's ring. */
+/* The pair's own connection is shaken and not used. entries: of the caller's ring. Those of a
+ * stock pair are OpenSSL's alone. */
 void many_open(struct pair *p, const struct pair_opts *o, int n, uint32_t max_requests);
 void many_open_small(struct pair *p, const struct pair_opts *o, int n, unsigned entries);
 void many_close(struct pair *p, int n);
