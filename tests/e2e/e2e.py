@@ -279,6 +279,14 @@ def _dies_with_us():
     return ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
 
 
+def children_of(pid):
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children") as file:
+            return [int(each) for each in file.read().split()]
+    except OSError: # it has ended, or this kernel does not tell
+        return []
+
+
 class Child:
     """A process that runs beside the test. Its output is read line by line."""
 
@@ -350,8 +358,13 @@ class Child:
         return self.wait(seconds)
 
     def kill(self):
+        """With what it started: a wrapper, such as strace, would leave that behind."""
+        started = children_of(self.process.pid)
         self.process.kill()
         self.process.wait()
+        for pid in started:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         if self in Child.running:
             Child.running.remove(self)
 

@@ -9,19 +9,13 @@ import os
 import re
 import signal
 
-from e2e import (MIB, Failure, Payloads, Server, Skip, WireTap, can_trace, curl, has, isolate, main,
-                 wire_fault)
+from e2e import (MIB, Failure, Payloads, Server, Skip, WireTap, can_trace, children_of, curl, has,
+                 isolate, main, wire_fault)
 
 SIZE = 1024 * MIB
 CALLS_MAX = SIZE // 16384 // 8
 TRANSMIT = ("sendto", "sendmsg", "sendmmsg", "write", "writev", "sendfile", "splice",
             "io_uring_enter")
-
-
-def child_of(pid):
-    """The traced process."""
-    with open(f"/proc/{pid}/task/{pid}/children") as file:
-        return int(file.read().split()[0])
 
 
 def count(trace):
@@ -45,7 +39,7 @@ def transfer(payloads, engine):
                "-e", "trace=" + ",".join(TRANSMIT), "-e", "signal=none"]
     with Server(payloads, "openssl", engine, wrapper=wrapper, options=("--stats",)) as server, \
             WireTap(server.port) as tap:
-        traced = child_of(server.pid)
+        traced = children_of(server.pid)[0]
         payloads.check(SIZE, curl(tap.port, payloads.make(SIZE), "1.3", None, seconds=120))
         fault = wire_fault(tap.connection())
         if fault:
