@@ -93,8 +93,6 @@ struct ringtls_conn {
 	bool is_queue;       /* no call runs: the engine goes on with what was queued */
 	bool is_wanted;      /* the caller was told to wait for an event */
 	bool is_ending;      /* it is being freed, as soon as nothing is in flight */
-
-	struct ringtls__item item; /* what the running call puts in the queue; keep last */
 };
 
 typedef int ringtls__ssl_call(struct ringtls_conn *c, void *arg);

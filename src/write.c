@@ -26,29 +26,25 @@ static size_t least(size_t a, size_t b)
 }
 
 /* Puts bytes in the queue, sends, takes the rest out. Adds what was taken. */
-static int send_item(struct ringtls_conn *c, size_t *taken)
+static int send_item(struct ringtls_conn *c, struct ringtls__item *item, size_t *taken)
 {
 	int r;
 
-	c->item.owned = false;
-	c->item.done = 0;
-	ringtls__txq_push(&c->tx.q, &c->item);
+	ringtls__txq_push(&c->tx.q, item);
 	r = ringtls__drive(c);
-	ringtls__txq_withdraw(&c->tx.q, &c->item);
-	*taken += c->item.done;
+	ringtls__txq_withdraw(&c->tx.q, item);
+	*taken += item->done;
 	/* Idle, and yet bytes are left: a machine that was closed takes none. */
-	if (r == 0 && c->item.done < c->item.len && c->item.kind == RINGTLS__ITEM_DATA)
+	if (r == 0 && item->done < item->len && item->kind == RINGTLS__ITEM_DATA)
 		return RINGTLS_E_STATE;
 	return r;
 }
 
 static int send_bytes(struct ringtls_conn *c, const uint8_t *bytes, size_t len, size_t *taken)
 {
-	c->item.kind = RINGTLS__ITEM_DATA;
-	c->item.bytes = bytes;
-	c->item.iov = NULL;
-	c->item.len = len;
-	return send_item(c, taken);
+	struct ringtls__item item = { .kind = RINGTLS__ITEM_DATA, .bytes = bytes, .len = len };
+
+	return send_item(c, &item, taken);
 }
 
 struct ringtls__place ringtls__find(const struct iovec *iov, size_t done)
@@ -64,13 +60,11 @@ struct ringtls__place ringtls__find(const struct iovec *iov, size_t done)
 static int send_pieces(struct ringtls_conn *c, const struct iovec *iov, size_t len, size_t *taken)
 {
 	struct ringtls__place at = ringtls__find(iov, *taken);
+	struct ringtls__item item = {
+		.kind = RINGTLS__ITEM_DATA, .iov = at.iov, .iov_done = at.skip, .len = len
+	};
 
-	c->item.kind = RINGTLS__ITEM_DATA;
-	c->item.bytes = NULL;
-	c->item.iov = at.iov;
-	c->item.iov_done = at.skip;
-	c->item.len = len;
-	return send_item(c, taken);
+	return send_item(c, &item, taken);
 }
 
 bool ringtls__iov_len(const struct iovec *iov, int iovcnt, size_t *ret_len)
@@ -386,18 +380,19 @@ struct range {
 static int send_range(struct ringtls_conn *c, struct range *g)
 {
 	size_t len = least(g->size - g->done, RINGTLS__RANGE_MAX);
-	off_t offset = g->offset + (off_t)g->done;
-	int r = ringtls__have_file(c, g->file, offset, len), error;
+	struct ringtls__item item = {
+		.kind = RINGTLS__ITEM_FILE,
+		.file = g->file,
+		.offset = g->offset + (off_t)g->done,
+		.len = len,
+	};
+	int r = ringtls__have_file(c, g->file, item.offset, len), error;
 
 	if (r < 0)
 		return r;
-	c->item.kind = RINGTLS__ITEM_FILE;
-	c->item.file = g->file;
-	c->item.offset = offset;
-	c->item.len = len;
-	r = send_item(c, &g->done);
+	r = send_item(c, &item, &g->done);
 	error = ringtls__tx_file_error(&c->tx);
-	return r < 0 ? r : error ? error : c->item.done < len;
+	return r < 0 ? r : error ? error : item.done < len;
 }
 
 static int send_ranges(struct ringtls_conn *c, struct range *g)
