@@ -17,20 +17,22 @@
 
 /* ---- Waits ------------------------------------------------------------- */
 
-static void init_wait(struct ringtls__wait *wait, struct ringtls__waiter *w, short events)
-{
-	wait->waiter = w;
-	wait->events = events;
-}
-
 void ringtls__waiter_init(struct ringtls__waiter *w, int fd, const struct ringtls_event *event)
 {
 	memset(w, 0, sizeof(*w));
 	w->fd = fd;
 	w->event = *event;
-	init_wait(&w->in, w, POLLIN);
-	init_wait(&w->out, w, POLLOUT);
-	init_wait(&w->timer, w, 0);
+	w->in.events = POLLIN;
+	w->out.events = POLLOUT;
+}
+
+struct ringtls__waiter *ringtls__waiter_of(struct ringtls__wait *wait)
+{
+	size_t at = wait->events == POLLIN  ? offsetof(struct ringtls__waiter, in) :
+		    wait->events == POLLOUT ? offsetof(struct ringtls__waiter, out) :
+					      offsetof(struct ringtls__waiter, timer);
+
+	return (struct ringtls__waiter *)(void *)((char *)wait - at);
 }
 
 static void unready(struct ringtls_engine *e, struct ringtls__waiter *w)
@@ -147,7 +149,7 @@ static void make_ready(struct ringtls_engine *e, struct ringtls__waiter *w)
 void ringtls__wait_done(struct ringtls_engine *e, struct ringtls__wait *wait)
 {
 	wait->armed = false;
-	make_ready(e, wait->waiter);
+	make_ready(e, ringtls__waiter_of(wait));
 }
 
 void ringtls__waiter_put_back(struct ringtls_engine *e, struct ringtls__waiter *w)
@@ -174,8 +176,10 @@ int ringtls__waiter_arm(struct ringtls_engine *e, struct ringtls__waiter *w, sho
 
 	if (wait->armed)
 		return 0;
-	wait->ts.tv_sec = ms / 1000;
-	wait->ts.tv_nsec = ms % 1000 * 1000000ll;
+	if (!events) {
+		wait->u.time.ts.tv_sec = ms / 1000;
+		wait->u.time.ts.tv_nsec = ms % 1000 * 1000000ll;
+	}
 	wait->armed = true;
 	r = e->backend->arm(e, wait);
 	if (r < 0)

@@ -13,17 +13,21 @@
 #include "pool.h"
 #include "sys.h"
 
-/* A wait that goes on between calls. Its memory is the kernel's while it is armed. */
+/* A wait that goes on between calls. Its memory is the kernel's while it is armed. Every
+ * connection has three, in use or not: so it is small. */
 struct ringtls__wait {
-	struct ringtls__waiter *waiter;
-	struct ringtls__wait *next; /* in a list of the backend's */
-	struct ringtls__flight flight;
-	bool armed;
+	union {
+		struct ringtls__flight flight; /* of one for a socket */
+		struct {
+			struct ringtls__wait *next; /* syscalls: the next to be over */
+			struct {
+				int64_t tv_sec;
+				long long tv_nsec;
+			} ts; /* struct __kernel_timespec; syscalls: the deadline */
+		} time;
+	} u;
 	short events; /* POLLIN, POLLOUT; 0: for a time */
-	struct {
-		int64_t tv_sec;
-		long long tv_nsec;
-	} ts; /* struct __kernel_timespec; syscalls: the deadline */
+	bool armed;
 };
 
 /* What a connection waits for between calls. Embedded in the connection. */
@@ -31,15 +35,18 @@ struct ringtls__waiter {
 	struct ringtls__wait in, out, timer;
 	int fd;
 	uint32_t fixed_file; /* the socket's place among the ring's files, plus 1; or 0 */
-	bool ready;   /* in the engine's list of those that may go on */
-	bool op_over; /* an op that was started has ended since its owner last looked */
 	struct ringtls__waiter *next;
 	struct ringtls__waiter *next_work, **at_work;
-	bool is_brief; /* what it has to start is soon done: the owner's to say */
 	struct ringtls__work_list *works; /* which of the engine's three it is in, or NULL */
 	struct ringtls_event event; /* what the caller is told: the connection, its user */
-	bool added;                 /* syscalls: epoll knows the socket */
+	bool ready;    /* in the engine's list of those that may go on */
+	bool op_over;  /* an op that was started has ended since its owner last looked */
+	bool is_brief; /* what it has to start is soon done: the owner's to say */
+	bool added;    /* syscalls: epoll knows the socket */
 };
+
+/* Whose wait it is. */
+struct ringtls__waiter *ringtls__waiter_of(struct ringtls__wait *wait);
 
 struct ringtls__work_list {
 	struct ringtls__waiter *head;

@@ -134,7 +134,7 @@ static void prepare(struct io_uring_sqe *sqe, const struct slot *slot)
 		ringtls__ring_prep_wait(sqe, slot->wait);
 	sqe->user_data = user_data;
 	if (slot->wait)
-		use_fixed_file(sqe, slot->wait->events ? slot->wait->waiter : NULL);
+		use_fixed_file(sqe, slot->wait->events ? ringtls__waiter_of(slot->wait) : NULL);
 	else if (slot->op->kind != RINGTLS__OP_READ)
 		use_fixed_file(sqe, slot->op->waiter);
 }
@@ -276,9 +276,12 @@ static int disarm(struct ringtls_engine *e, struct ringtls__waiter *w)
 {
 	struct state *s = e->state;
 
-	for (uint32_t i = 0; i < s->n_slots; i++)
-		if (s->slots[i].state != FREE && s->slots[i].wait && s->slots[i].wait->waiter == w)
+	for (uint32_t i = 0; i < s->n_slots; i++) {
+		struct ringtls__wait *wait = s->slots[i].state != FREE ? s->slots[i].wait : NULL;
+
+		if (wait && ringtls__waiter_of(wait) == w)
 			cancel_slot(e, i);
+	}
 	return w->in.armed || w->out.armed || w->timer.armed ? -EBUSY : 0;
 }
 

@@ -35,7 +35,7 @@ static int64_t now_ns(void)
 
 static int64_t deadline_ns(const struct ringtls__wait *wait)
 {
-	return wait->ts.tv_sec * NS_PER_S + wait->ts.tv_nsec;
+	return wait->u.time.ts.tv_sec * NS_PER_S + wait->u.time.ts.tv_nsec;
 }
 
 static void close_fd(int fd)
@@ -167,8 +167,8 @@ static void set_timer(struct state *s)
 	struct itimerspec when = { 0 };
 
 	if (s->timers) {
-		when.it_value.tv_sec = s->timers->ts.tv_sec;
-		when.it_value.tv_nsec = (long)s->timers->ts.tv_nsec;
+		when.it_value.tv_sec = s->timers->u.time.ts.tv_sec;
+		when.it_value.tv_nsec = (long)s->timers->u.time.ts.tv_nsec;
 	}
 	timerfd_settime(s->timer, TFD_TIMER_ABSTIME, &when, NULL);
 }
@@ -178,11 +178,11 @@ static void arm_timer(struct state *s, struct ringtls__wait *wait)
 	int64_t when = now_ns() + deadline_ns(wait);
 	struct ringtls__wait **at = &s->timers;
 
-	wait->ts.tv_sec = when / NS_PER_S;
-	wait->ts.tv_nsec = when % NS_PER_S;
+	wait->u.time.ts.tv_sec = when / NS_PER_S;
+	wait->u.time.ts.tv_nsec = when % NS_PER_S;
 	while (*at && deadline_ns(*at) <= when)
-		at = &(*at)->next;
-	wait->next = *at;
+		at = &(*at)->u.time.next;
+	wait->u.time.next = *at;
 	*at = wait;
 	set_timer(s);
 }
@@ -190,7 +190,7 @@ static void arm_timer(struct state *s, struct ringtls__wait *wait)
 static int arm(struct ringtls_engine *e, struct ringtls__wait *wait)
 {
 	if (wait->events)
-		return watch(e, wait->waiter);
+		return watch(e, ringtls__waiter_of(wait));
 	arm_timer(e->state, wait);
 	return 0;
 }
@@ -206,8 +206,8 @@ static int disarm(struct ringtls_engine *e, struct ringtls__waiter *w)
 		struct ringtls__wait **at = &s->timers;
 
 		while (*at != &w->timer)
-			at = &(*at)->next;
-		*at = w->timer.next;
+			at = &(*at)->u.time.next;
+		*at = w->timer.u.time.next;
 		set_timer(s);
 	}
 	w->in.armed = w->out.armed = w->timer.armed = false;
@@ -222,7 +222,7 @@ static void fire_timers(struct ringtls_engine *e)
 	while (s->timers && deadline_ns(s->timers) <= now) {
 		struct ringtls__wait *wait = s->timers;
 
-		s->timers = wait->next;
+		s->timers = wait->u.time.next;
 		ringtls__wait_done(e, wait);
 	}
 	/* Setting it also takes back its readiness. */

@@ -95,12 +95,9 @@ static int get_fd(const struct ringtls_engine *e)
  * it in the ring never ends. So now and then each of these is compared with poll(2), and
  * ended where that knows better: then its connection tries again.
  */
-static void take_off(struct state *s, struct ringtls__flight *f, int fd, short events,
-		     uint64_t data)
+static void take_off(struct state *s, struct ringtls__flight *f, bool is_op)
 {
-	f->fd = fd;
-	f->events = events;
-	f->data = data;
+	f->is_op = is_op;
 	f->is_cancelled = false;
 	f->next = s->flights;
 	f->at = &s->flights;
@@ -119,6 +116,35 @@ static void land(struct ringtls__flight *f)
 	f->at = NULL;
 }
 
+static struct ringtls__op *op_of(const struct ringtls__flight *f)
+{
+	return (struct ringtls__op *)((uintptr_t)f - offsetof(struct ringtls__op, flight));
+}
+
+static struct ringtls__wait *wait_of(const struct ringtls__flight *f)
+{
+	return (struct ringtls__wait *)((uintptr_t)f - offsetof(struct ringtls__wait, u.flight));
+}
+
+/* By which the ring knows it. */
+static uint64_t data_of(const struct ringtls__flight *f)
+{
+	return f->is_op ? (uintptr_t)op_of(f) | IS_OP : (uintptr_t)wait_of(f);
+}
+
+/* What it waits for is there, says the kernel outside the ring. */
+static bool is_ready(const struct ringtls_engine *e, const struct ringtls__flight *f)
+{
+	struct pollfd pfd;
+
+	if (f->is_op)
+		pfd = (struct pollfd){ .fd = op_of(f)->fd, .events = POLLOUT };
+	else
+		pfd = (struct pollfd){ .fd = ringtls__waiter_of(wait_of(f))->fd,
+				       .events = wait_of(f)->events };
+	return e->sys->poll(&pfd, 1, 0) > 0;
+}
+
 static void prep_cancel(struct io_uring_sqe *sqe, uint64_t data)
 {
 	io_uring_prep_cancel64(sqe, data, 0);
@@ -131,15 +157,14 @@ static void look_for_stalls(struct ringtls_engine *e)
 	struct state *s = e->state;
 
 	for (struct ringtls__flight *f = s->flights; f; f = f->next) {
-		struct pollfd pfd = { .fd = f->fd, .events = f->events };
 		struct io_uring_sqe *sqe;
 
-		if (e->sys->poll(&pfd, 1, 0) <= 0)
+		if (!is_ready(e, f))
 			continue;
 		sqe = io_uring_get_sqe(&s->ring);
 		if (!sqe)
 			return; /* the rest has to wait for the next time */
-		prep_cancel(sqe, f->data);
+		prep_cancel(sqe, data_of(f));
 		e->stalls++;
 	}
 }
@@ -178,7 +203,8 @@ static void complete(struct ringtls_engine *e, uint64_t data, int res)
 		ringtls__op_done(e, op, ringtls__ring_result(res));
 	} else {
 		wait = (struct ringtls__wait *)(uintptr_t)data;
-		land(&wait->flight);
+		if (wait->events)
+			land(&wait->u.flight);
 		ringtls__wait_done(e, wait);
 	}
 }
@@ -199,7 +225,7 @@ static void cancel_again(struct state *s)
 			s->missed = true; /* the rest has to wait for the next answer */
 			return;
 		}
-		prep_cancel(sqe, f->data);
+		prep_cancel(sqe, data_of(f));
 	}
 }
 
@@ -337,7 +363,7 @@ static int prepare(struct ringtls_engine *e, struct ringtls__op *op, struct io_u
 	s->sends |= ringtls__op_transmits(op);
 	op->flight.at = NULL;
 	if (ringtls__op_transmits(op) && !op->nowait) {
-		take_off(s, &op->flight, op->fd, POLLOUT, (uintptr_t)op | IS_OP);
+		take_off(s, &op->flight, true);
 		keep_ticking(e);
 	}
 	return 0;
@@ -349,7 +375,8 @@ static void take_back(struct io_uring_sqe *sqe, struct ringtls__flight *f)
 {
 	io_uring_prep_nop(sqe);
 	io_uring_sqe_set_data64(sqe, NOBODY);
-	land(f);
+	if (f)
+		land(f);
 }
 
 /* Its memory is the kernel's until its completion: there is no leaving before. */
@@ -408,16 +435,15 @@ static int arm(struct ringtls_engine *e, struct ringtls__wait *wait)
 		return r;
 	ringtls__ring_prep_wait(sqe, wait);
 	io_uring_sqe_set_data(sqe, wait);
-	wait->flight.at = NULL;
 	if (wait->events) {
-		take_off(e->state, &wait->flight, wait->waiter->fd, wait->events, (uintptr_t)wait);
+		take_off(e->state, &wait->u.flight, false);
 		keep_ticking(e);
 	}
 	if (e->opts.flags & RINGTLS_ENGINE_LAZY_WAITS)
 		return 0;
 	r = submit(e);
 	if (r < 0)
-		take_back(sqe, &wait->flight);
+		take_back(sqe, wait->events ? &wait->u.flight : NULL);
 	return r;
 }
 

@@ -43,12 +43,11 @@ enum ringtls__op_kind {
  * sendfile(2) cost more than a copy of a record (doc/performance.md). */
 #define RINGTLS__READ_MAX ((size_t)RINGTLS__RECORD_MAX)
 
-/* What is in a ring and waits for a socket there; engine_uring.c. */
+/* What is in a ring and waits for a socket there, a part of an op or of a wait;
+ * engine_uring.c. */
 struct ringtls__flight {
 	struct ringtls__flight *next, **at;
-	int fd;
-	short events;
-	uint64_t data; /* by which the ring knows it */
+	bool is_op;
 	bool is_cancelled; /* it was asked to end */
 };
 

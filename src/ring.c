@@ -27,9 +27,9 @@ void ringtls__ring_prep_op(struct io_uring_sqe *sqe, struct ringtls__op *op)
 void ringtls__ring_prep_wait(struct io_uring_sqe *sqe, struct ringtls__wait *wait)
 {
 	if (wait->events)
-		io_uring_prep_poll_add(sqe, wait->waiter->fd, (unsigned)wait->events);
+		io_uring_prep_poll_add(sqe, ringtls__waiter_of(wait)->fd, (unsigned)wait->events);
 	else
-		io_uring_prep_timeout(sqe, (struct __kernel_timespec *)(void *)&wait->ts, 0, 0);
+		io_uring_prep_timeout(sqe, (void *)&wait->u.time.ts, 0, 0);
 }
 
 /* Before 6.1.191, 6.12.115 and 7.3.2 the kernel's own codes for "interrupted, try
