@@ -78,10 +78,10 @@ static uint64_t count_records(const struct ringtls_conn *c)
 {
 	struct ringtls__op op = { .kind = RINGTLS__OP_OUTPUT,
 				  .fd = c->fd,
-				  .key = &c->tx.shape };
+				  .has = &c->tx.info };
 
 	/* The kernel's own count: it may close a record early. */
-	if (c->tx.shape.len)
+	if (c->tx.info.version)
 		ringtls__control_run(&op, c->engine->sys);
 	return c->bios.records + ringtls__tx_records(&c->tx, op.records);
 }

@@ -154,7 +154,7 @@ static int adopt(struct ringtls_conn *c, uint32_t reneg)
 {
 	const struct ringtls__probe *probe = ringtls__probe_get();
 	struct ringtls__op op = {.fd = c->fd};
-	struct ringtls__key shape;
+	struct tls_crypto_info info;
 	int version = SSL_version(c->ssl), r;
 
 	if (!SSL_is_init_finished(c->ssl) || SSL_want_write(c->ssl))
@@ -163,16 +163,16 @@ static int adopt(struct ringtls_conn *c, uint32_t reneg)
 	    (reneg == RINGTLS_RENEG_SERVE && version != TLS1_3_VERSION) ||
 	    ringtls__ossl_selftest() != RINGTLS_REASON_NONE)
 		return RINGTLS_E_LANE;
-	r = ringtls__control_adopt(&op, &shape, c->engine->sys);
+	r = ringtls__control_adopt(&op, &info, c->engine->sys);
 	if (r < 0)
 		return r;
-	c->bios.version = shape.u.info.version;
-	c->bios.cipher = shape.u.info.cipher_type;
+	c->bios.version = info.version;
+	c->bios.cipher = info.cipher_type;
 	c->bios.mask = ringtls__key_bit(c->bios.version, c->bios.cipher);
 	c->bios.may_rekey = !probe->rekey && version == TLS1_3_VERSION;
 	c->bios.keyed = true;
 	c->tx.want_kernel = true;
-	ringtls__tx_adopt(&c->tx, &shape, &op);
+	ringtls__tx_adopt(&c->tx, &info, &op);
 	c->is_settled = true;
 	c->lane = RINGTLS_LANE_KERNEL;
 	return 0;

@@ -201,6 +201,7 @@ static int asked_key(struct ringtls__tx *tx, struct ringtls__op *op)
 {
 	op->kind = RINGTLS__OP_KEY;
 	op->key = ringtls__item_key(tx->q.head);
+	op->has = &tx->info;
 	op->rekey = tx->state == RINGTLS__TX_REKEY;
 	return 1;
 }
@@ -208,7 +209,7 @@ static int asked_key(struct ringtls__tx *tx, struct ringtls__op *op)
 static int asked_output(struct ringtls__tx *tx, struct ringtls__op *op)
 {
 	op->kind = RINGTLS__OP_OUTPUT;
-	op->key = &tx->shape;
+	op->has = &tx->info;
 	return 1;
 }
 
@@ -260,15 +261,26 @@ uint64_t ringtls__record_limit(uint16_t cipher_type, uint64_t max_records)
 	return max_records && (!limit || max_records < limit) ? max_records : limit;
 }
 
-static void start_count(struct ringtls__tx *tx, const struct ringtls__key *key)
+static void start_count(struct ringtls__tx *tx, const struct tls_crypto_info *info)
 {
 	/* TLS 1.2 has no KeyUpdate, and its RFC sets no limit: there it is the caller's. */
-	tx->record_limit = key->u.info.version == TLS_1_3_VERSION ?
-				   ringtls__record_limit(key->u.info.cipher_type, tx->max_records) :
+	tx->record_limit = info->version == TLS_1_3_VERSION ?
+				   ringtls__record_limit(info->cipher_type, tx->max_records) :
 				   tx->max_records;
 	tx->records_bound = 0;
 	tx->is_counted = true;
 	tx->epochs++;
+}
+
+/* Without memory it stays where it is. */
+static void keep(struct ringtls__tx *tx, const struct ringtls__key *key)
+{
+	ringtls__key_free(tx->kept);
+	tx->kept = ringtls__key_copy(key);
+	if (tx->kept)
+		return;
+	tx->keeps_key = false;
+	tx->install_error = -ENOMEM;
 }
 
 static int start_sealer(struct ringtls__tx *tx, const struct ringtls__op *op)
@@ -286,9 +298,9 @@ static int start_sealer(struct ringtls__tx *tx, const struct ringtls__op *op)
 	ringtls__sealer_free(tx->sealer);
 	tx->sealer = sealer;
 	tx->first_sealed = ringtls__key_seq(key);
-	start_count(tx, key);
+	start_count(tx, &key->u.info);
 	if (tx->keeps_key)
-		tx->kept = *key;
+		keep(tx, key);
 	ringtls__txq_pop(&tx->q); /* the key has one owner now, or the two that tx.h names */
 	return 0;
 }
@@ -313,13 +325,10 @@ static void new_epoch(struct ringtls__tx *tx)
 {
 	const struct ringtls__key *key = ringtls__item_key(tx->q.head);
 
-	/* What getsockopt needs to know, without the key. */
-	memset(&tx->shape, 0, sizeof(tx->shape));
-	tx->shape.u.info = key->u.info;
-	tx->shape.len = key->len;
+	tx->info = key->u.info;
 	tx->first_record = ringtls__key_seq(key);
 	tx->sealed_before = 0;
-	start_count(tx, key);
+	start_count(tx, &tx->info);
 	ringtls__txq_pop(&tx->q);
 }
 
@@ -383,15 +392,15 @@ void ringtls__tx_init(struct ringtls__tx *tx, int fd, struct ringtls__pool *pool
 	enter(tx, RINGTLS__TX_CLEAR);
 }
 
-void ringtls__tx_adopt(struct ringtls__tx *tx, const struct ringtls__key *shape,
+void ringtls__tx_adopt(struct ringtls__tx *tx, const struct tls_crypto_info *info,
 		       const struct ringtls__op *op)
 {
 	assert(tx->state == RINGTLS__TX_CLEAR && !tx->q.head);
-	tx->shape = *shape;
+	tx->info = *info;
 	tx->tcp_base = op->tcp_bytes;
 	tx->first_record = tx->sealed_before = op->records;
 	tx->is_adopted = true;
-	start_count(tx, shape);
+	start_count(tx, info);
 	tx->epochs = 0; /* that key is not of our using */
 	tx->records_bound = op->records;
 	enter(tx, RINGTLS__TX_KERNEL);
@@ -408,8 +417,8 @@ int ringtls__tx_promote(struct ringtls__tx *tx)
 	int r;
 
 	assert(ringtls__tx_may_promote(tx));
-	ringtls__key_move_on(&tx->kept, ringtls__sealer_seq(tx->sealer));
-	r = ringtls__txq_key_first(&tx->q, &tx->kept);
+	ringtls__key_move_on(tx->kept, ringtls__sealer_seq(tx->sealer));
+	r = ringtls__txq_key_first(&tx->q, tx->kept);
 	ringtls__tx_stay(tx);
 	tx->is_promoting = r >= 0;
 	return r;
@@ -418,7 +427,8 @@ int ringtls__tx_promote(struct ringtls__tx *tx)
 void ringtls__tx_stay(struct ringtls__tx *tx)
 {
 	tx->keeps_key = false;
-	ringtls__key_wipe(&tx->kept);
+	ringtls__key_free(tx->kept);
+	tx->kept = NULL;
 }
 
 void ringtls__tx_fini(struct ringtls__tx *tx)
@@ -543,7 +553,7 @@ static void complete_drain(struct ringtls__tx *tx, const struct ringtls__op *op)
 		return;
 	}
 	records = tx->kernel_records + op->records - tx->first_record;
-	expected = tx->plain + records * ringtls__key_overhead(&tx->shape);
+	expected = tx->plain + records * ringtls__key_overhead(&tx->info);
 	given = op->tcp_bytes - tx->tcp_base;
 	still = count_still(tx, given, op->queued);
 	if (given > expected && !tx->is_adopted) /* somebody else sends on the socket */

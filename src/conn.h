@@ -7,9 +7,9 @@
 
 void ringtls__tx_init(struct ringtls__tx *tx, int fd, struct ringtls__pool *pool);
 
-/* Before anything is queued: the kernel has a key already, of this shape, and what it
- * says of it is in op. */
-void ringtls__tx_adopt(struct ringtls__tx *tx, const struct ringtls__key *shape,
+/* Before anything is queued: the kernel has a key already, of that version and cipher, and
+ * what it says of it is in op. */
+void ringtls__tx_adopt(struct ringtls__tx *tx, const struct tls_crypto_info *info,
 		       const struct ringtls__op *op);
 
 /* Drops what was not sent, erases keys. No op is in flight. */

@@ -83,8 +83,8 @@ static int tcp_bytes(struct ringtls__op *op, const struct ringtls__sys *sys)
 /* The kernel answers with the whole structure, key included: it is erased here. */
 static int records(struct ringtls__op *op, const struct ringtls__sys *sys)
 {
-	struct ringtls__key key = *op->key;
-	socklen_t len = key.len;
+	struct ringtls__key key = { .u.info = *op->has };
+	socklen_t len = ringtls__key_len(op->has);
 	int r = sys->getsockopt(op->fd, SOL_TLS, TLS_TX, &key.u, &len);
 
 	if (r >= 0)
@@ -100,23 +100,22 @@ static int output(struct ringtls__op *op, const struct ringtls__sys *sys)
 	return r < 0 ? r : tcp_bytes(op, sys);
 }
 
-int ringtls__control_adopt(struct ringtls__op *op, struct ringtls__key *ret_shape,
+int ringtls__control_adopt(struct ringtls__op *op, struct tls_crypto_info *ret_info,
 			   const struct ringtls__sys *sys)
 {
-	struct ringtls__key asked = {.len = 0}, shape;
-	socklen_t len = sizeof(asked.u.info); /* then the key is not told */
-	int r = sys->getsockopt(op->fd, SOL_TLS, TLS_TX, &asked.u.info, &len);
+	struct tls_crypto_info info = { 0 };
+	socklen_t len = sizeof(info); /* then the key is not told */
+	int r = sys->getsockopt(op->fd, SOL_TLS, TLS_TX, &info, &len);
 
 	if (r < 0)
 		return r;
-	r = ringtls__key_parse(&shape, &asked.u);
-	if (r < 0)
-		return r;
-	op->key = &shape;
+	if (!ringtls__key_len(&info))
+		return -EINVAL;
+	op->has = &info;
 	r = output(op, sys);
-	op->key = NULL;
+	op->has = NULL;
 	if (r >= 0)
-		*ret_shape = shape;
+		*ret_info = info;
 	return r;
 }
 

@@ -70,7 +70,8 @@ struct ringtls__op {
 	int file;
 	off_t offset;
 	size_t len; /* bytes in all */
-	const struct ringtls__key *key;
+	const struct ringtls__key *key; /* KEY */
+	const struct tls_crypto_info *has; /* OUTPUT, rekey: what the kernel's key is of */
 
 	/* The answer. */
 	bool done;
@@ -115,10 +116,9 @@ void ringtls__uncork(int fd, const struct ringtls__sys *sys);
 
 /*
  * What the kernel says of a key that it was given by somebody else: its version and
- * cipher in ret_shape, without the key, and in op what RINGTLS__OP_OUTPUT fills. 0 or a
- * negated errno.
+ * cipher in ret_info, and in op what RINGTLS__OP_OUTPUT fills. 0 or a negated errno.
  */
-int ringtls__control_adopt(struct ringtls__op *op, struct ringtls__key *ret_shape,
+int ringtls__control_adopt(struct ringtls__op *op, struct tls_crypto_info *ret_info,
 			   const struct ringtls__sys *sys);
 
 /* Runs a control op and fills its answer. */

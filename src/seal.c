@@ -11,6 +11,7 @@
 #include <openssl/err.h>
 #include <ringtls/ringtls.h>
 #include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define NONCE_LEN RINGTLS__NONCE_LEN
@@ -102,14 +103,14 @@ static const struct cipher *find_cipher(const struct tls_crypto_info *info)
 	return NULL;
 }
 
-static bool is_tls13(const struct ringtls__key *key)
+static bool is_tls13(const struct tls_crypto_info *info)
 {
-	return key->u.info.version == TLS_1_3_VERSION;
+	return info->version == TLS_1_3_VERSION;
 }
 
-static bool is_explicit(const struct ringtls__key *key, const struct cipher *cipher)
+static bool is_explicit(const struct tls_crypto_info *info, const struct cipher *cipher)
 {
-	return !is_tls13(key) && !cipher->xor_in_tls12;
+	return !is_tls13(info) && !cipher->xor_in_tls12;
 }
 
 int ringtls__key_parse(struct ringtls__key *ret_key, const void *crypto_info)
@@ -158,6 +159,22 @@ void ringtls__key_wipe(struct ringtls__key *key)
 	OPENSSL_cleanse(key, sizeof(*key));
 }
 
+struct ringtls__key *ringtls__key_copy(const struct ringtls__key *key)
+{
+	struct ringtls__key *copy = malloc(sizeof(*copy));
+
+	if (copy)
+		*copy = *key;
+	return copy;
+}
+
+void ringtls__key_free(struct ringtls__key *key)
+{
+	if (key)
+		ringtls__key_wipe(key);
+	free(key);
+}
+
 uint64_t ringtls__key_seq(const struct ringtls__key *key)
 {
 	const struct cipher *cipher = find_cipher(&key->u.info);
@@ -172,19 +189,26 @@ void ringtls__key_move_on(struct ringtls__key *key, uint64_t seq)
 
 	if (!cipher)
 		return;
-	if (is_explicit(key, cipher))
+	if (is_explicit(&key->u.info, cipher))
 		put_u64(raw + cipher->iv, get_u64(raw + cipher->iv) + seq - ringtls__key_seq(key));
 	put_u64(raw + cipher->rec_seq, seq);
 }
 
-size_t ringtls__key_overhead(const struct ringtls__key *key)
+socklen_t ringtls__key_len(const struct tls_crypto_info *info)
 {
-	const struct cipher *cipher = find_cipher(&key->u.info);
+	const struct cipher *cipher = find_cipher(info);
+
+	return cipher ? cipher->info_len : 0;
+}
+
+size_t ringtls__key_overhead(const struct tls_crypto_info *info)
+{
+	const struct cipher *cipher = find_cipher(info);
 
 	if (!cipher)
 		return 0;
-	return RINGTLS__HEADER_LEN + (is_explicit(key, cipher) ? EXPLICIT_LEN : 0) +
-	       (is_tls13(key) ? 1 : 0) + TAG_LEN;
+	return RINGTLS__HEADER_LEN + (is_explicit(info, cipher) ? EXPLICIT_LEN : 0) +
+	       (is_tls13(info) ? 1 : 0) + TAG_LEN;
 }
 
 /* The nonce of every record follows from its number; see record_nonce. */
@@ -219,9 +243,9 @@ int ringtls__sealer_new(struct ringtls__sealer **ret_sealer, const struct ringtl
 		return err;
 	}
 	sealer->seq = ringtls__key_seq(key);
-	sealer->overhead = (uint8_t)ringtls__key_overhead(key);
-	sealer->is_tls13 = is_tls13(key);
-	sealer->is_explicit = is_explicit(key, cipher);
+	sealer->overhead = (uint8_t)ringtls__key_overhead(&key->u.info);
+	sealer->is_tls13 = is_tls13(&key->u.info);
+	sealer->is_explicit = is_explicit(&key->u.info, cipher);
 	set_iv(sealer, cipher, raw);
 	*ret_sealer = sealer;
 	return 0;

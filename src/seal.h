@@ -39,6 +39,10 @@ struct ringtls__key {
 int ringtls__key_parse(struct ringtls__key *ret_key, const void *crypto_info);
 void ringtls__key_wipe(struct ringtls__key *key);
 
+/* A copy in memory of its own, or NULL; and its end, which erases it. NULL is fine. */
+struct ringtls__key *ringtls__key_copy(const struct ringtls__key *key);
+void ringtls__key_free(struct ringtls__key *key);
+
 /* Number of the next record; 0 for a key that was wiped. */
 uint64_t ringtls__key_seq(const struct ringtls__key *key);
 
@@ -46,8 +50,11 @@ uint64_t ringtls__key_seq(const struct ringtls__key *key);
  * in records (TLS 1.2 GCM and CCM) the iv counts along. */
 void ringtls__key_move_on(struct ringtls__key *key, uint64_t seq);
 
-/* Bytes that a record is longer than its plaintext, header included; 0 as above. */
-size_t ringtls__key_overhead(const struct ringtls__key *key);
+/* Of a key of that version and cipher, which is enough to know: how long the kernel's
+ * structure is, and how many bytes a record is longer than its plaintext, header included.
+ * 0: none of the four in TLS 1.2 or 1.3. */
+socklen_t ringtls__key_len(const struct tls_crypto_info *info);
+size_t ringtls__key_overhead(const struct tls_crypto_info *info);
 
 /* Bytes of the cipher's key; 0: none of the four. */
 size_t ringtls__cipher_key_len(uint16_t cipher_type);

@@ -35,49 +35,51 @@ struct ringtls__out {
 	size_t start, end;
 };
 
+/* Every connection has one, busy or idle: so what is small stands together. */
 struct ringtls__tx {
 	enum ringtls__tx_state state;
+	int fd;
 	const struct ringtls__lane *lane; /* follows from the state */
 	struct ringtls__txq q;
-	int fd;
 	bool in_flight; /* one op at a time */
+	bool rekey_due; /* application bytes wait for the next key */
 
 	/* Policy, set before the first key. */
 	bool want_kernel;   /* try the kernel with a key; else seal it ourselves */
 	bool may_fall_back; /* a late refusal goes on in the user lane; else it is an error */
+	bool keeps_key;	    /* it may be promoted: the kernel may get the sealer's key */
+
+	bool is_promoting; /* that key is at the head of the queue */
+	bool is_adopted;   /* what the kernel held back at tcp_base is not known */
+	bool is_counted;   /* records_bound is the exact number */
 
 	/* The kernel's epoch. */
-	struct ringtls__key shape; /* version and cipher of the key, without the key */
-	uint64_t tcp_base;         /* TCP's bytes when the first key was installed */
-	uint64_t plain;            /* bytes given to the kernel's TLS since then */
-	uint64_t first_record;     /* number of the epoch's first record */
-	uint64_t records_before;   /* records of earlier epochs, all lanes */
-	uint64_t kernel_records;   /* of those, the kernel's */
-	uint64_t sealed_before;	   /* records that its key had sealed when it became ours */
-	bool is_adopted;	   /* what the kernel held back at tcp_base is not known */
+	struct tls_crypto_info info; /* of its key, which is not here any more; 0: none yet */
 	unsigned drain_tries;
-	unsigned drain_still; /* of those, how many in a row saw nothing move */
-	uint64_t drain_given; /* what the last one saw */
+	unsigned drain_still;	 /* of those, how many in a row saw nothing move */
+	int close_error;	 /* what a clean close is reported as: 0, or RINGTLS_E_REKEY */
+	uint64_t drain_given;	 /* what the last try saw */
+	uint64_t tcp_base;	 /* TCP's bytes when the first key was installed */
+	uint64_t plain;		 /* bytes given to the kernel's TLS since then */
+	uint64_t first_record;	 /* number of the epoch's first record */
+	uint64_t records_before; /* records of earlier epochs, all lanes */
+	uint64_t kernel_records; /* of those, the kernel's */
+	uint64_t sealed_before;	 /* records that its key had sealed when it became ours */
 
 	/* How many records a key may seal (RFC 8446 5.5). */
-	uint64_t max_records;   /* the caller's wish, or 0 */
-	uint64_t record_limit;  /* of this epoch; 0: none but the sequence number's */
+	uint64_t max_records;	/* the caller's wish, or 0 */
+	uint64_t record_limit;	/* of this epoch; 0: none but the sequence number's */
 	uint64_t records_bound; /* KERNEL: no more were sealed in this epoch */
-	bool is_counted;        /* the bound is the exact number */
-	bool rekey_due;         /* application bytes wait for the next key */
 
 	/* The user lane's. */
 	struct ringtls__sealer *sealer;
-	uint64_t first_sealed; /* number of the sealer's first record */
-	bool keeps_key;	       /* it may be promoted: the kernel may get the sealer's key */
-	struct ringtls__key kept;
-	bool is_promoting; /* it is at the head of the queue */
+	uint64_t first_sealed;	   /* number of the sealer's first record */
+	struct ringtls__key *kept; /* its key, where keeps_key says so */
 	struct ringtls__out out;
 
-	int close_error;   /* what a clean close is reported as: 0, or RINGTLS_E_REKEY */
-	int error;         /* FAILED: why */
+	int error;	   /* FAILED: why */
 	int install_error; /* what refused the kernel lane, or 0 */
-	int file_error;    /* what ended a FILE early, until it is asked for, or 0 */
+	int file_error;	   /* what ended a FILE early, until it is asked for, or 0 */
 
 	uint64_t app_bytes; /* application bytes the kernel has */
 	uint64_t app_held;  /* application bytes sealed and not all sent */

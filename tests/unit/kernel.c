@@ -148,6 +148,7 @@ static struct ringtls__op run_control(const struct line *l, enum ringtls__op_kin
 	op.kind = kind;
 	op.fd = l->fd;
 	op.key = key;
+	op.has = &l->keys[0].u.info;
 	op.rekey = l->epochs > 0;
 	ringtls__control_run(&op, &ringtls__sys_real);
 	return op;
@@ -301,7 +302,7 @@ uint64_t line_sealed_bytes(const struct line *l)
 {
 	uint64_t records = l->before + line_seq(l) - l->first;
 
-	return l->given.len + records * ringtls__key_overhead(&l->keys[0]);
+	return l->given.len + records * ringtls__key_overhead(&l->keys[0].u.info);
 }
 
 /* ---- Receiving --------------------------------------------------------- */

@@ -19,9 +19,7 @@ static void reach_user_keeping(void)
 
 static bool is_kept(void)
 {
-	static const struct ringtls__key none;
-
-	return memcmp(&tx.kept, &none, sizeof(none)) != 0;
+	return tx.kept;
 }
 
 static void send_records(unsigned n)
@@ -167,7 +165,7 @@ static void not_while_a_next_key_waits(void **state)
 	assert_false(ringtls__tx_may_promote(&tx));
 	expect_idle(); /* it is put to use */
 	assert_true(ringtls__tx_may_promote(&tx));
-	assert_memory_equal(&tx.kept, &last_key, sizeof(last_key));
+	assert_memory_equal(tx.kept, &last_key, sizeof(last_key));
 }
 
 static void key_is_not_kept_without_need(void **state)
@@ -203,6 +201,21 @@ static void kept_key_is_erased_once_it_is_no_use(void **state)
 	reach_user_keeping();
 	ringtls__tx_fini(&tx);
 	assert_false(is_kept());
+}
+
+static void without_memory_no_key_is_kept(void **state)
+{
+	(void)state;
+	tx.want_kernel = false;
+	tx.keeps_key = true;
+	put_key();
+	fake_malloc_fail_at(1); /* the sealer's are libcrypto's */
+	expect_idle();
+	assert_int_equal(fake_malloc_failures, 1);
+	assert_int_equal(tx.state, RINGTLS__TX_USER);
+	assert_int_equal(tx.install_error, -ENOMEM);
+	assert_false(is_kept());
+	assert_false(ringtls__tx_may_promote(&tx));
 }
 
 static void without_memory_it_stays(void **state)
@@ -255,6 +268,7 @@ int main(void)
 		T(not_while_a_next_key_waits),
 		T(key_is_not_kept_without_need),
 		T(kept_key_is_erased_once_it_is_no_use),
+		T(without_memory_no_key_is_kept),
 		T(without_memory_it_stays),
 		T(what_the_sealer_sealed_counts_for_the_limit),
 	};

@@ -518,12 +518,12 @@ static bool is_due(int error)
 /* Somebody else gave the kernel its key. */
 static void adopt(void)
 {
-	struct ringtls__key shape = test_key(TLS_1_3_VERSION, test_ciphers[any(4)], 0);
+	struct ringtls__key key = test_key(TLS_1_3_VERSION, test_ciphers[any(4)], 0);
 
 	op.records = m.first_record = any(1000);
 	op.tcp_bytes = m.base;
 	tx.want_kernel = true; /* as attach.c has it */
-	ringtls__tx_adopt(&tx, &shape, &op);
+	ringtls__tx_adopt(&tx, &key.u.info, &op);
 	m.is_installed = true;
 }
 
