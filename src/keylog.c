@@ -5,11 +5,12 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <openssl/crypto.h>
 
 static pthread_once_t indexes_once = PTHREAD_ONCE_INIT;
-static int secret_index = -1;   /* of an SSL: where its secret is kept */
+static int secret_index = -1;   /* of an SSL: where the pointer to its secret is */
 static int previous_index = -1; /* of an SSL_CTX: the callback that was there, boxed */
 
 typedef void keylog_callback(const SSL *ssl, const char *line);
@@ -37,25 +38,41 @@ bool ringtls__ossl_offers_next_keys(void)
 	return OpenSSL_version_num() >= 0x30200000;
 }
 
-/* "LABEL <client random> <secret>", both in hexadecimal. */
-static void keep(struct ringtls__secret *secret, const char *line)
+static void drop(struct ringtls__secret **secret)
 {
-	const char *hex = strrchr(line, ' ');
-	unsigned byte;
-	size_t n;
+	if (*secret)
+		OPENSSL_cleanse(*secret, sizeof(**secret));
+	free(*secret);
+	*secret = NULL;
+}
 
-	if (!hex)
-		return;
-	hex++;
-	n = strlen(hex) / 2;
-	if (n > sizeof(secret->bytes))
-		return;
-	for (size_t i = 0; i < n; i++) {
+static bool unhex(struct ringtls__secret *secret, const char *hex)
+{
+	unsigned byte;
+
+	for (size_t i = 0; i < secret->len; i++) {
 		if (sscanf(hex + 2 * i, "%2x", &byte) != 1)
-			return;
+			return false;
 		secret->bytes[i] = (uint8_t)byte;
 	}
-	secret->len = n;
+	return true;
+}
+
+/* "LABEL <client random> <secret>", both in hexadecimal. */
+static void keep(struct ringtls__secret **ret_secret, const char *line)
+{
+	const char *hex = strrchr(line, ' ');
+	size_t n = hex ? strlen(hex + 1) / 2 : 0;
+
+	drop(ret_secret);
+	if (!n || n > sizeof((*ret_secret)->bytes))
+		return;
+	*ret_secret = malloc(sizeof(**ret_secret));
+	if (!*ret_secret)
+		return;
+	(*ret_secret)->len = n;
+	if (!unhex(*ret_secret, hex + 1))
+		drop(ret_secret);
 }
 
 static void on_keylog(const SSL *ssl, const char *line)
@@ -64,7 +81,7 @@ static void on_keylog(const SSL *ssl, const char *line)
 		SSL_CTX_get_ex_data(SSL_get_SSL_CTX(ssl), previous_index);
 	const char *label = SSL_is_server(ssl) ? "SERVER_TRAFFIC_SECRET_0 " :
 						 "CLIENT_TRAFFIC_SECRET_0 ";
-	struct ringtls__secret *secret = SSL_get_ex_data(ssl, secret_index);
+	struct ringtls__secret **secret = SSL_get_ex_data(ssl, secret_index);
 
 	if (secret && !strncmp(line, label, strlen(label)))
 		keep(secret, line);
@@ -95,14 +112,17 @@ int ringtls__ctx_prepare(SSL_CTX *ctx)
 	return 0;
 }
 
-int ringtls__keylog_attach(SSL *ssl, struct ringtls__secret *secret)
+int ringtls__keylog_attach(SSL *ssl, struct ringtls__secret **ret_secret)
 {
+	if (ringtls__ossl_offers_next_keys()) /* it would have memory for nothing */
+		return 0;
 	pthread_once(&indexes_once, make_indexes);
-	return secret_index >= 0 && SSL_set_ex_data(ssl, secret_index, secret) ? 0 : -ENOMEM;
+	return secret_index >= 0 && SSL_set_ex_data(ssl, secret_index, ret_secret) ? 0 : -ENOMEM;
 }
 
-void ringtls__keylog_detach(SSL *ssl)
+void ringtls__keylog_detach(SSL *ssl, struct ringtls__secret **secret)
 {
 	if (secret_index >= 0)
 		SSL_set_ex_data(ssl, secret_index, NULL);
+	drop(secret);
 }

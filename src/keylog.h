@@ -16,8 +16,11 @@ bool ringtls__ossl_offers_next_keys(void);
 /* Puts our callback before the application's, once. 0 or -ENOMEM. */
 int ringtls__ctx_prepare(SSL_CTX *ctx);
 
-/* From now on the secret is kept there, if the SSL's context was prepared. */
-int ringtls__keylog_attach(SSL *ssl, struct ringtls__secret *secret);
-void ringtls__keylog_detach(SSL *ssl);
+/* From now on the secret is kept there, in memory of its own, if it is needed and the SSL's
+ * context was prepared. Without memory it is not: then there is no next key. 0 or -ENOMEM. */
+int ringtls__keylog_attach(SSL *ssl, struct ringtls__secret **ret_secret);
+
+/* Erases it. */
+void ringtls__keylog_detach(SSL *ssl, struct ringtls__secret **secret);
 
 #endif

@@ -62,15 +62,15 @@ static void count_records(struct ringtls__bios *b, const uint8_t *bytes, size_t 
 
 		if (b->record_left) {
 			n = len < b->record_left ? len : b->record_left;
-			b->record_left -= n;
+			b->record_left = (uint16_t)(b->record_left - n);
 			b->records += !b->record_left;
 		} else {
 			n = sizeof(b->header) - b->header_len;
 			n = len < n ? len : n;
 			memcpy(b->header + b->header_len, bytes, n);
-			b->header_len += n;
+			b->header_len = (uint8_t)(b->header_len + n);
 			if (b->header_len == sizeof(b->header)) {
-				b->record_left = (size_t)b->header[3] << 8 | b->header[4];
+				b->record_left = (uint16_t)(b->header[3] << 8 | b->header[4]);
 				b->header_len = 0;
 			}
 		}
@@ -127,7 +127,7 @@ static size_t inbox_bytes(const struct ringtls__bios *b)
 static void derive_next_key(struct ringtls__bios *b)
 {
 	struct ringtls__key key;
-	int r = ringtls__secret_next(&b->secret, b->cipher, &key);
+	int r = ringtls__secret_next(b->secret, b->cipher, &key);
 
 	if (r >= 0)
 		r = ringtls__txq_key(&b->inbox, &key);
@@ -450,11 +450,10 @@ void ringtls__bios_detach(struct ringtls__bios *b, SSL *ssl)
 	if (b->own) {
 		SSL_set0_wbio(ssl, b->own);
 	} else {
-		ringtls__keylog_detach(ssl);
+		ringtls__keylog_detach(ssl, &b->secret);
 		SSL_set_bio(ssl, NULL, NULL);
 	}
 	ringtls__txq_fini(&b->inbox);
-	OPENSSL_cleanse(&b->secret, sizeof(b->secret));
 }
 
 int ringtls__bios_give_back(struct ringtls__bios *b, SSL *ssl)
@@ -482,7 +481,7 @@ enum ringtls__rekey ringtls__bios_rekey(const struct ringtls__bios *b)
 		return RINGTLS__REKEY_NO;
 	if (ringtls__ossl_offers_next_keys())
 		return RINGTLS__REKEY_OFFER;
-	return b->secret.len ? RINGTLS__REKEY_DERIVE : RINGTLS__REKEY_NO;
+	return b->secret ? RINGTLS__REKEY_DERIVE : RINGTLS__REKEY_NO;
 }
 
 

@@ -35,37 +35,39 @@ enum ringtls__rekey {
 
 struct ringtls__bios {
 	int fd;		/* -1: there is no socket */
-	BIO *own;	/* without a socket: the caller's BIO, which takes what is sent */
 	int own_want;	/* SSL_ERROR_WANT_* of its last refusal */
-	bool is_behind; /* the queue has bytes that go before the inbox */
+	BIO *own;	/* without a socket: the caller's BIO, which takes what is sent */
 	const struct ringtls__sys *sys;
 	struct ringtls__txq inbox;
 	size_t expect; /* bytes that the running call is likely to write */
+
+	/* The transmit traffic secret (RFC 8446 7.1), where we derive the next keys; or NULL. */
+	struct ringtls__secret *secret;
 
 	/* Set by the connection. */
 	ringtls__key_mask mask;
 	bool may_rekey; /* whoever seals can take a next key */
 	bool receives;	/* the kernel opens what comes: OpenSSL installed that */
-
-	/* The transmit traffic secret (RFC 8446 7.1), where we derive the next keys. */
-	struct ringtls__secret secret;
+	bool is_behind; /* the queue has bytes that go before the inbox */
 
 	/* What happened. */
-	bool keyed;         /* a key was taken: what comes now is plaintext */
-	bool refused;       /* a key was offered, and is not in the mask */
-	uint16_t version;   /* of the key that was offered last */
-	uint16_t cipher;    /* TLS_CIPHER_* of it */
-	bool ending;        /* a KeyUpdate was withheld: nothing more may be written */
-	int error;          /* no memory, or OpenSSL broke the protocol of the keys: nothing
-			     * in the inbox may be sent */
-	size_t read_left;   /* bytes that the running call may still read */
-	bool is_starved;    /* the running call met an empty socket, or that end */
-	int read_errno;     /* of the last failed read */
-	uint64_t records;   /* finished records that OpenSSL wrote */
-	uint8_t next_type;  /* of the next record, or 0: application data */
-	size_t record_left; /* bytes of OpenSSL's current record that are still to come */
+	bool keyed;	   /* a key was taken: what comes now is plaintext */
+	bool refused;	   /* a key was offered, and is not in the mask */
+	bool ending;	   /* a KeyUpdate was withheld: nothing more may be written */
+	bool is_starved;   /* the running call met an empty socket, or that end */
+	uint8_t next_type; /* of the next record, or 0: application data */
+	uint16_t version;  /* of the key that was offered last */
+	uint16_t cipher;   /* TLS_CIPHER_* of it */
+	int error;	   /* no memory, or OpenSSL broke the protocol of the keys: nothing
+			    * in the inbox may be sent */
+	int read_errno;	   /* of the last failed read */
+	size_t read_left;  /* bytes that the running call may still read */
+
+	/* Records that OpenSSL wrote: finished ones, and the one it is at. */
+	uint64_t records;
+	uint16_t record_left; /* bytes of it that are still to come */
+	uint8_t header_len;
 	uint8_t header[RINGTLS__HEADER_LEN];
-	size_t header_len;
 };
 
 /* Replaces the SSL's BIOs by ours. 0, or -ENOMEM. The struct was zeroed, except for

@@ -235,7 +235,7 @@ static bool has_room(void)
 
 static bool may_rekey(void)
 {
-	return b.may_rekey && (ringtls__ossl_offers_next_keys() || b.secret.len);
+	return b.may_rekey && (ringtls__ossl_offers_next_keys() || b.secret);
 }
 
 /* ---- Writing --------------------------------------------------------------- */
@@ -250,7 +250,7 @@ static void expect_derived(void)
 	struct piece *piece;
 
 	if (b.error) { /* the secret was none of the two sizes, or the cipher's key unknown */
-		fuzz_check(b.secret.len != 32 && b.secret.len != 48);
+		fuzz_check(b.secret->len != 32 && b.secret->len != 48);
 		m.has_failed = true;
 		return;
 	}
@@ -584,6 +584,17 @@ void fuzz_prepare(void)
 	fuzz_check(ringtls__ctx_prepare(ctx) == 0);
 }
 
+/* As if OpenSSL's key log had given it. */
+static void set_secret(size_t len)
+{
+	if (!len)
+		return;
+	b.secret = malloc(sizeof(*b.secret));
+	fuzz_check(b.secret);
+	memset(b.secret->bytes, KEY_BYTE, sizeof(b.secret->bytes));
+	b.secret->len = len;
+}
+
 static void attach(void)
 {
 	static const size_t lens[] = {0, 32, 48, 7};
@@ -603,8 +614,7 @@ static void attach(void)
 	b.may_rekey = fuzz_any(2);
 	b.receives = fuzz_any(2);
 	fuzz_check(ringtls__bios_attach(&b, ssl, FD, &pool, &sys) == 0);
-	b.secret.len = lens[fuzz_any(4)];
-	memset(b.secret.bytes, KEY_BYTE, sizeof(b.secret.bytes));
+	set_secret(lens[fuzz_any(4)]);
 	b.expect = fuzz_any(100000);
 	fuzz_check(ringtls__bios_are_of(ssl));
 	fuzz_check(SSL_get_fd(ssl) == FD);
