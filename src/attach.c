@@ -297,9 +297,9 @@ int ringtls_conn_new(struct ringtls_conn **ret_conn, struct ringtls_engine *e, s
 	c->tx.max_records = o.max_records;
 	ringtls__requests_init(&c->requests, o.max_requests);
 	set_options(c, o.renegotiation);
-	ringtls__waiter_init(&c->waiter, fd, &(struct ringtls_event){ c, o.user });
+	ringtls__waiter_init(&c->waiter, fd, o.user);
 	c->waiter.fixed_file = o.fixed_file;
-	c->fetched.file = -1;
+	c->fetched = -1;
 	e->connections++;
 	*ret_conn = c;
 	return 0;

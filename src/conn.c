@@ -137,7 +137,6 @@ static const struct transition {
 static void enter(struct ringtls__tx *tx, enum ringtls__tx_state state)
 {
 	tx->state = state;
-	tx->lane = states[state].lane;
 }
 
 static void event(struct ringtls__tx *tx, enum event ev, const struct ringtls__op *op)
@@ -183,7 +182,7 @@ static int asked_flow(struct ringtls__tx *tx, struct ringtls__op *op)
 		event(tx, EV_CLOSE, NULL);
 		return MOVED;
 	}
-	r = tx->lane->next(tx, op);
+	r = states[tx->state].lane->next(tx, op);
 	if (r != RINGTLS__LANE_COUNT)
 		return r;
 	event(tx, EV_COUNT, NULL);
@@ -406,6 +405,11 @@ void ringtls__tx_adopt(struct ringtls__tx *tx, const struct tls_crypto_info *inf
 	enter(tx, RINGTLS__TX_KERNEL);
 }
 
+const struct ringtls__lane *ringtls__tx_lane(const struct ringtls__tx *tx)
+{
+	return states[tx->state].lane;
+}
+
 bool ringtls__tx_may_promote(const struct ringtls__tx *tx)
 {
 	return tx->keeps_key && tx->state == RINGTLS__TX_USER && !tx->in_flight && !tx->out.bytes &&
@@ -517,7 +521,7 @@ static void complete_transmit(struct ringtls__tx *tx, const struct ringtls__op *
 	tx->ops++;
 	tx->moved += (size_t)op->res;
 	tx->short_sends += (size_t)op->res < op->len;
-	tx->lane->took(tx, op, (size_t)op->res);
+	states[tx->state].lane->took(tx, op, (size_t)op->res);
 }
 
 /* How often in a row TCP's queue was empty, and nothing had come to it. */

@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include "tx.h"
 
+struct ringtls__lane;
+
 void ringtls__tx_init(struct ringtls__tx *tx, int fd, struct ringtls__pool *pool);
 
 /* Before anything is queued: the kernel has a key already, of that version and cipher, and
@@ -20,6 +22,9 @@ void ringtls__tx_fini(struct ringtls__tx *tx);
  * ringtls__tx_complete. 0: nothing is left to do. Negative: tx->error, for good.
  */
 int ringtls__tx_next(struct ringtls__tx *tx, struct ringtls__op *op);
+
+/* The lane that its state is in; NULL: none any more. */
+const struct ringtls__lane *ringtls__tx_lane(const struct ringtls__tx *tx);
 
 /* Takes the answer of that op. */
 void ringtls__tx_complete(struct ringtls__tx *tx, const struct ringtls__op *op);

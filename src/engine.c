@@ -17,11 +17,11 @@
 
 /* ---- Waits ------------------------------------------------------------- */
 
-void ringtls__waiter_init(struct ringtls__waiter *w, int fd, const struct ringtls_event *event)
+void ringtls__waiter_init(struct ringtls__waiter *w, int fd, void *user)
 {
 	memset(w, 0, sizeof(*w));
 	w->fd = fd;
-	w->event = *event;
+	w->user = user;
 	w->in.events = POLLIN;
 	w->out.events = POLLOUT;
 }
@@ -56,25 +56,29 @@ static void init_list(struct ringtls__work_list *list)
 	list->count = 0;
 }
 
-static void end_work(struct ringtls__waiter *w)
+static void end_work(struct ringtls_engine *e, struct ringtls__waiter *w)
 {
-	if (!w->works)
+	struct ringtls__work_list *list = &e->works[w->work];
+
+	if (w->work == RINGTLS__WORK_NONE)
 		return;
 	*w->at_work = w->next_work;
 	if (w->next_work)
 		w->next_work->at_work = w->at_work;
 	else
-		w->works->tail = w->at_work;
-	w->works->count--;
-	w->works = NULL;
+		list->tail = w->at_work;
+	list->count--;
+	w->work = RINGTLS__WORK_NONE;
 }
 
-static void put_in(struct ringtls__work_list *list, struct ringtls__waiter *w)
+static void put_in(struct ringtls_engine *e, enum ringtls__work work, struct ringtls__waiter *w)
 {
-	if (w->works == list)
+	struct ringtls__work_list *list = &e->works[work];
+
+	if (w->work == work)
 		return;
-	end_work(w);
-	w->works = list;
+	end_work(e, w);
+	w->work = (uint8_t)work;
 	w->next_work = NULL;
 	w->at_work = list->tail;
 	*list->tail = w;
@@ -84,32 +88,35 @@ static void put_in(struct ringtls__work_list *list, struct ringtls__waiter *w)
 
 void ringtls__waiter_work(struct ringtls_engine *e, struct ringtls__waiter *w)
 {
-	put_in(w->is_brief ? &e->brief : &e->work, w);
+	put_in(e, w->is_brief ? RINGTLS__WORK_BRIEF : RINGTLS__WORK_BULK, w);
 }
 
 void ringtls__waiter_hold(struct ringtls_engine *e, struct ringtls__waiter *w)
 {
-	put_in(&e->held, w);
+	put_in(e, RINGTLS__WORK_HELD, w);
 }
 
 void ringtls__engine_unhold(struct ringtls_engine *e)
 {
-	while (e->held.head)
-		ringtls__waiter_work(e, e->held.head);
+	const struct ringtls__work_list *held = &e->works[RINGTLS__WORK_HELD];
+
+	while (held->head)
+		ringtls__waiter_work(e, held->head);
 }
 
-struct ringtls__waiter *ringtls__work_next(struct ringtls__work_list *list)
+struct ringtls__waiter *ringtls__work_next(struct ringtls_engine *e, enum ringtls__work work)
 {
-	struct ringtls__waiter *w = list->head;
+	struct ringtls__waiter *w = e->works[work].head;
 
 	if (w)
-		end_work(w);
+		end_work(e, w);
 	return w;
 }
 
 bool ringtls__engine_has_more(const struct ringtls_engine *e)
 {
-	return e->ready_head || e->brief.head || e->work.head || e->told_head;
+	return e->ready_head || e->works[RINGTLS__WORK_BRIEF].head ||
+	       e->works[RINGTLS__WORK_BULK].head || e->told_head;
 }
 
 /* In a fork's child the descriptor is the parent's, and a ring may not be there at all. */
@@ -132,7 +139,7 @@ int ringtls__waiter_disarm(struct ringtls_engine *e, struct ringtls__waiter *w)
 void ringtls__waiter_fini(struct ringtls_engine *e, struct ringtls__waiter *w)
 {
 	unready(e, w);
-	end_work(w);
+	end_work(e, w);
 }
 
 static void make_ready(struct ringtls_engine *e, struct ringtls__waiter *w)
@@ -408,9 +415,8 @@ int ringtls__engine_new_on(struct ringtls_engine **ret_engine,
 	e->pid = getpid();
 	e->stall_ms = STALL_MS;
 	e->ready_tail = &e->ready_head;
-	init_list(&e->brief);
-	init_list(&e->work);
-	init_list(&e->held);
+	for (unsigned i = 0; i < RINGTLS__WORKS; i++)
+		init_list(&e->works[i]);
 	e->told_tail = &e->told_head;
 	r = ringtls__opts_take(&e->opts, sizeof(e->opts), opts, opts ? opts->size : 0);
 	if (r >= 0)

@@ -30,6 +30,15 @@ struct ringtls__wait {
 	bool armed;
 };
 
+/* Those that have something to start. */
+enum ringtls__work {
+	RINGTLS__WORK_NONE,
+	RINGTLS__WORK_BRIEF, /* and not much */
+	RINGTLS__WORK_BULK,
+	RINGTLS__WORK_HELD, /* only the caller knows when they can go on */
+	RINGTLS__WORKS
+};
+
 /* What a connection waits for between calls. Embedded in the connection. */
 struct ringtls__waiter {
 	struct ringtls__wait in, out, timer;
@@ -37,8 +46,8 @@ struct ringtls__waiter {
 	uint32_t fixed_file; /* the socket's place among the ring's files, plus 1; or 0 */
 	struct ringtls__waiter *next;
 	struct ringtls__waiter *next_work, **at_work;
-	struct ringtls__work_list *works; /* which of the engine's three it is in, or NULL */
-	struct ringtls_event event; /* what the caller is told: the connection, its user */
+	void *user;    /* the caller's, who is told it with each event */
+	uint8_t work;  /* enum ringtls__work: the engine's list that it is in */
 	bool ready;    /* in the engine's list of those that may go on */
 	bool op_over;  /* an op that was started has ended since its owner last looked */
 	bool is_brief; /* what it has to start is soon done: the owner's to say */
@@ -119,9 +128,7 @@ struct ringtls_engine {
 	pid_t pid; /* a fork's child has the same descriptors, and must leave them alone */
 	struct ringtls__waiter *ready_head;
 	struct ringtls__waiter **ready_tail;
-	struct ringtls__work_list brief; /* have something to start, and not much */
-	struct ringtls__work_list work;	 /* have something to start */
-	struct ringtls__work_list held; /* only the caller knows when they can go on */
+	struct ringtls__work_list works[RINGTLS__WORKS];
 	struct ringtls__told *told_head; /* queue.c: what the caller is to be told */
 	struct ringtls__told **told_tail;
 	struct ringtls__op op; /* of the call that runs */
@@ -140,7 +147,7 @@ int ringtls__engine_new_on(struct ringtls_engine **ret_engine,
 /* Runs a transmit or control op to its end. */
 void ringtls__engine_run(struct ringtls_engine *e, struct ringtls__op *op);
 
-void ringtls__waiter_init(struct ringtls__waiter *w, int fd, const struct ringtls_event *event);
+void ringtls__waiter_init(struct ringtls__waiter *w, int fd, void *user);
 /* Ends its waits: 0, or an error, and then it stays as it is. */
 int ringtls__waiter_disarm(struct ringtls_engine *e, struct ringtls__waiter *w);
 void ringtls__waiter_fini(struct ringtls_engine *e, struct ringtls__waiter *w);
@@ -184,7 +191,7 @@ int ringtls__engine_end(struct ringtls_engine *e, struct ringtls__op *op);
 /* Those that may go on, and those with something to start, in one of the lists or the other:
  * the first is taken out of it. NULL: there is none. */
 struct ringtls__waiter *ringtls__engine_next_ready(struct ringtls_engine *e);
-struct ringtls__waiter *ringtls__work_next(struct ringtls__work_list *list);
+struct ringtls__waiter *ringtls__work_next(struct ringtls_engine *e, enum ringtls__work work);
 void ringtls__waiter_work(struct ringtls_engine *e, struct ringtls__waiter *w);
 
 /* It has something to start, but not before the caller's next call, which puts all such

@@ -41,11 +41,14 @@ void ringtls__request_pass(struct ringtls_conn *c, const struct ringtls__request
 static bool have_piece(struct ringtls_conn *c, size_t want)
 {
 	struct ringtls__requests *q = &c->requests;
+	size_t room;
 
 	if (q->piece && q->room < want)
 		ringtls__requests_drop_piece(c);
-	if (!q->piece)
-		q->piece = ringtls__pool_get(&c->engine->pool, want, &q->room);
+	if (!q->piece) {
+		q->piece = ringtls__pool_get(&c->engine->pool, want, &room);
+		q->room = q->piece ? (uint32_t)room : 0;
+	}
 	return q->piece;
 }
 
@@ -258,7 +261,7 @@ static int choose_bytes(struct ringtls_conn *c, struct ringtls__request *r)
 		return -ENOMEM;
 	p = ringtls__next_bytes(r->at, left, q->piece);
 	q->give = p.bytes;
-	q->give_len = p.len < PIECE ? p.len : PIECE;
+	q->give_len = (uint32_t)(p.len < PIECE ? p.len : PIECE);
 	return 1;
 }
 
@@ -273,21 +276,22 @@ static void gave_bytes(struct ringtls__request *r, size_t n)
 static int choose(struct ringtls_conn *c, struct ringtls__request *r)
 {
 	struct ringtls__requests *q = &c->requests;
-	size_t limit;
+	size_t limit, len = 0;
 	int res;
 
 	if (r->file < 0) {
 		res = choose_bytes(c, r);
 	} else {
-		res = next_piece(c, r, &q->give_len);
+		res = next_piece(c, r, &len);
 		q->give = q->piece;
+		q->give_len = (uint32_t)len;
 	}
 	if (res != 1)
 		return res;
 	/* A file's piece was read; it is no larger than what a key may seal at least. */
 	limit = ringtls__until_limit(c);
 	if (r->file < 0 && q->give_len > limit)
-		q->give_len = limit;
+		q->give_len = (uint32_t)limit;
 	q->given = r;
 	return 1;
 }
@@ -305,7 +309,7 @@ static int give(struct ringtls_conn *c, struct ringtls__request *r)
 	if (n > 0) {
 		gave_bytes(r, (size_t)n);
 		q->give += n;
-		q->give_len -= (size_t)n;
+		q->give_len -= (uint32_t)n;
 		if (!q->give_len)
 			q->given = NULL;
 	} else if (error == SSL_ERROR_WANT_READ && c->bios.is_starved &&

@@ -66,8 +66,8 @@ static int fetch(struct ringtls_conn *c, int file, off_t offset, size_t len)
 	if (r < 0)
 		return r;
 	/* It was read, and is gone again, or this file is never kept. */
-	if (c->fetched.file == file && c->fetched.offset == offset) {
-		c->fetched.file = -1;
+	if (c->fetched == file && c->fetched_offset == offset) {
+		c->fetched = -1;
 		return 0;
 	}
 	r = ringtls__is_blocking(c);
@@ -81,8 +81,8 @@ static int fetch(struct ringtls_conn *c, int file, off_t offset, size_t len)
 		ringtls__requests_drop_read(c);
 		return 0;
 	}
-	c->fetched.file = file;
-	c->fetched.offset = offset;
+	c->fetched = file;
+	c->fetched_offset = offset;
 	return hand_over(c);
 }
 

@@ -4,13 +4,21 @@
 
 #include <errno.h>
 
-static void take_turns(struct ringtls_engine *e, struct ringtls__work_list *list)
+static struct ringtls_conn *conn_of(struct ringtls__waiter *w)
 {
-	unsigned n = list->count; /* those that come back into it wait for the next round */
+	size_t at = offsetof(struct ringtls_conn, waiter);
+
+	return (struct ringtls_conn *)(void *)((char *)w - at);
+}
+
+static void take_turns(struct ringtls_engine *e, enum ringtls__work work)
+{
+	unsigned n = e->works[work].count;
 	struct ringtls__waiter *w;
 
-	while (n-- && !ringtls__round_is_full(e) && (w = ringtls__work_next(list)))
-		ringtls__advance(w->event.conn);
+	/* Those that come back into the list wait for the next round. */
+	while (n-- && !ringtls__round_is_full(e) && (w = ringtls__work_next(e, work)))
+		ringtls__advance(conn_of(w));
 }
 
 /* What is soon done goes first, and waits for no bulk transfer; but of those some are started,
@@ -18,10 +26,10 @@ static void take_turns(struct ringtls_engine *e, struct ringtls__work_list *list
 static void do_work(struct ringtls_engine *e)
 {
 	ringtls__round_begin(e);
-	take_turns(e, &e->brief);
+	take_turns(e, RINGTLS__WORK_BRIEF);
 	if (e->started)
 		ringtls__round_little_more(e);
-	take_turns(e, &e->work);
+	take_turns(e, RINGTLS__WORK_BULK);
 }
 
 int ringtls_engine_submit(struct ringtls_engine *e)
@@ -43,11 +51,11 @@ static unsigned take_ready(struct ringtls_engine *e, struct ringtls_event *ret_e
 	unsigned n = 0;
 
 	while (n < max && (w = ringtls__engine_next_ready(e))) {
-		struct ringtls_conn *c = w->event.conn;
+		struct ringtls_conn *c = conn_of(w);
 
 		ringtls__advance(c);
 		if (c->is_wanted && !c->is_ending)
-			ret_events[n++] = w->event;
+			ret_events[n++] = (struct ringtls_event){ c, w->user };
 		c->is_wanted = false;
 	}
 	return n;

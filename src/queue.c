@@ -77,7 +77,7 @@ static void take_completion(struct ringtls_engine *e, struct ringtls_completion 
 
 	*ret = (struct ringtls_completion){
 		.conn = r->conn,
-		.user = r->conn->waiter.event.user,
+		.user = r->conn->waiter.user,
 		.id = r->id,
 		.flags = t->flags,
 		.error = r->error,

@@ -24,10 +24,10 @@ enum ringtls__call_kind {
  * repeated. */
 struct ringtls__call {
 	enum ringtls__call_kind kind;
+	uint32_t chunk;     /* WRITE, openssl lane: what OpenSSL must be given again, or 0 */
 	const uint8_t *buf; /* WRITE */
 	size_t num;         /* WRITE */
 	size_t done;        /* WRITE: sealed or sent, of num. FILE: sealed, and not told */
-	size_t chunk;       /* WRITE, openssl lane: what OpenSSL must be given again, or 0 */
 	off_t offset;       /* FILE: where it must go on */
 };
 
@@ -40,55 +40,57 @@ struct ringtls__requests {
 	struct ringtls__request *next; /* the first that is not taken whole by the machine */
 	uint32_t count, max;
 	uint64_t app_bytes; /* what tx.app_bytes was when it was last looked at */
-	bool cancels;       /* some were cancelled, and may still be in the machine's queue */
-	bool wants_room;    /* the caller waits for an event, as there was no room */
 
 	uint8_t *piece; /* pool memory: bytes of a file, or of small pieces put together */
-	size_t room;
 	struct ringtls__op *read; /* reads into piece, or NULL */
 	struct ringtls__request *read_for; /* NULL: it was cut, and what comes is dropped */
 
 	/* openssl lane: what OpenSSL must be given, again where it asks for that. */
 	struct ringtls__request *given;
 	const uint8_t *give;
-	size_t give_len;
+	uint32_t give_len;
+
+	uint32_t room;   /* of piece */
+	bool cancels;    /* some were cancelled, and may still be in the machine's queue */
+	bool wants_room; /* the caller waits for an event, as there was no room */
 };
 
+/* Every connection has one, busy or idle (tests/unit/test_idle.c): so what is small stands
+ * together, and what few have, or only a running call, is elsewhere. */
 struct ringtls_conn {
 	struct ringtls_engine *engine;
 	SSL *ssl;
-	int fd;
 	struct ringtls__waiter waiter;
 	struct ringtls__bios bios;
 	struct ringtls__tx tx;
 	struct ringtls__op *op; /* the one that runs: the engine's, or, once a call may
 				 * return before its end, one of the pool */
 	struct ringtls__requests requests;
-	struct {
-		int file; /* -1: none */
-		off_t offset;
-	} fetched; /* what was read last, for nobody */
-
-	uint32_t asked;    /* enum ringtls_lane */
-	uint32_t reason;   /* why not the kernel lane, as far as known before the handshake */
-	uint64_t promote_after; /* bytes; 0: not, or not any more */
-	int reason_errno;
-	uint32_t lane;     /* the lane it is or was in; AUTO before the handshake */
-	uint64_t added_options; /* SSL_OP_* that the SSL did not have before */
-	bool no_read_ahead; /* it was on, and was switched off */
-	bool is_late;      /* the handshake was done before it was attached */
-	bool is_settled;   /* the handshake is done, and a named lane was had */
-
 	struct ringtls__call call;
+	off_t fetched_offset; /* of fetched */
+	int fetched;          /* the file that was read last, for nobody; -1: none */
+	int fd;
+
+	/* Which lane, and why. */
+	uint32_t asked; /* enum ringtls_lane */
+	uint32_t lane;  /* the lane it is or was in; AUTO before the handshake */
+	uint32_t reason; /* why not the kernel lane, as far as known before the handshake */
+	int reason_errno;
+	uint64_t promote_after; /* bytes; 0: not, or not any more */
+	uint64_t added_options; /* SSL_OP_* that the SSL did not have before */
+	uint64_t epoch_start;   /* openssl lane: bios.records at the last KeyUpdate */
+	uint64_t waits;
+
 	enum { OPEN, CLOSING, CLOSED } closing; /* close_notify: not asked for, on its way, told */
 	int close_answer;
-
-	uint64_t waits;
-	uint64_t epoch_start; /* openssl lane: bios.records at the last KeyUpdate */
 	int error;     /* SSL_ERROR_* of the last call */
 	int sent;      /* of the last pump: 0, -EAGAIN, or the error of the transmit side */
 	int sys_errno; /* behind SSL_ERROR_SYSCALL */
-	bool is_dead;  /* OpenSSL failed for good */
+
+	bool no_read_ahead;  /* it was on, and was switched off */
+	bool is_late;        /* the handshake was done before it was attached */
+	bool is_settled;     /* the handshake is done, and a named lane was had */
+	bool is_dead;        /* OpenSSL failed for good */
 	bool must_not_sleep; /* the running call does not wait, whatever the socket is */
 	bool is_queue;       /* no call runs: the engine goes on with what was queued */
 	bool is_wanted;      /* the caller was told to wait for an event */

