@@ -13,7 +13,7 @@
 
 int ringtls_ctx_prepare(struct ssl_ctx_st *ctx)
 {
-	return ringtls__ctx_prepare(ctx);
+	return ringtls__ctx_prepare(ctx, ringtls__bios_secret);
 }
 
 int ringtls_conn_key_update(struct ringtls_conn *c, int type)

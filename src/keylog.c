@@ -10,14 +10,14 @@
 #include <openssl/crypto.h>
 
 static pthread_once_t indexes_once = PTHREAD_ONCE_INIT;
-static int secret_index = -1;   /* of an SSL: where the pointer to its secret is */
-static int previous_index = -1; /* of an SSL_CTX: the callback that was there, boxed */
+static int previous_index = -1; /* of an SSL_CTX: what was there before */
 
 typedef void keylog_callback(const SSL *ssl, const char *line);
 
-/* A function pointer can't be kept as a pointer to data. */
+/* Function pointers can't be kept as pointers to data. */
 struct previous {
 	keylog_callback *call;
+	ringtls__keylog_place *place;
 };
 
 static void free_previous(void *parent, void *ptr, CRYPTO_EX_DATA *ad, int idx, long argl,
@@ -29,21 +29,12 @@ static void free_previous(void *parent, void *ptr, CRYPTO_EX_DATA *ad, int idx, 
 
 static void make_indexes(void)
 {
-	secret_index = SSL_get_ex_new_index(0, NULL, NULL, NULL, NULL);
 	previous_index = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, free_previous);
 }
 
 bool ringtls__ossl_offers_next_keys(void)
 {
 	return OpenSSL_version_num() >= 0x30200000;
-}
-
-static void drop(struct ringtls__secret **secret)
-{
-	if (*secret)
-		OPENSSL_cleanse(*secret, sizeof(**secret));
-	free(*secret);
-	*secret = NULL;
 }
 
 static bool unhex(struct ringtls__secret *secret, const char *hex)
@@ -64,15 +55,18 @@ static void keep(struct ringtls__secret **ret_secret, const char *line)
 	const char *hex = strrchr(line, ' ');
 	size_t n = hex ? strlen(hex + 1) / 2 : 0;
 
-	drop(ret_secret);
+	ringtls__secret_free(*ret_secret);
+	*ret_secret = NULL;
 	if (!n || n > sizeof((*ret_secret)->bytes))
 		return;
 	*ret_secret = malloc(sizeof(**ret_secret));
 	if (!*ret_secret)
 		return;
 	(*ret_secret)->len = n;
-	if (!unhex(*ret_secret, hex + 1))
-		drop(ret_secret);
+	if (unhex(*ret_secret, hex + 1))
+		return;
+	ringtls__secret_free(*ret_secret);
+	*ret_secret = NULL;
 }
 
 static void on_keylog(const SSL *ssl, const char *line)
@@ -81,7 +75,7 @@ static void on_keylog(const SSL *ssl, const char *line)
 		SSL_CTX_get_ex_data(SSL_get_SSL_CTX(ssl), previous_index);
 	const char *label = SSL_is_server(ssl) ? "SERVER_TRAFFIC_SECRET_0 " :
 						 "CLIENT_TRAFFIC_SECRET_0 ";
-	struct ringtls__secret **secret = SSL_get_ex_data(ssl, secret_index);
+	struct ringtls__secret **secret = previous ? previous->place(ssl) : NULL;
 
 	if (secret && !strncmp(line, label, strlen(label)))
 		keep(secret, line);
@@ -89,7 +83,7 @@ static void on_keylog(const SSL *ssl, const char *line)
 		previous->call(ssl, line);
 }
 
-int ringtls__ctx_prepare(SSL_CTX *ctx)
+int ringtls__ctx_prepare(SSL_CTX *ctx, ringtls__keylog_place *place)
 {
 	struct previous *previous;
 
@@ -98,11 +92,12 @@ int ringtls__ctx_prepare(SSL_CTX *ctx)
 		return 0;
 	pthread_once(&indexes_once, make_indexes);
 	previous = OPENSSL_malloc(sizeof(*previous));
-	if (!previous || secret_index < 0 || previous_index < 0) {
+	if (!previous || previous_index < 0) {
 		OPENSSL_free(previous);
 		return -ENOMEM;
 	}
 	previous->call = SSL_CTX_get_keylog_callback(ctx);
+	previous->place = place;
 	OPENSSL_free(SSL_CTX_get_ex_data(ctx, previous_index));
 	if (!SSL_CTX_set_ex_data(ctx, previous_index, previous)) {
 		OPENSSL_free(previous);
@@ -110,19 +105,4 @@ int ringtls__ctx_prepare(SSL_CTX *ctx)
 	}
 	SSL_CTX_set_keylog_callback(ctx, on_keylog);
 	return 0;
-}
-
-int ringtls__keylog_attach(SSL *ssl, struct ringtls__secret **ret_secret)
-{
-	if (ringtls__ossl_offers_next_keys()) /* it would have memory for nothing */
-		return 0;
-	pthread_once(&indexes_once, make_indexes);
-	return secret_index >= 0 && SSL_set_ex_data(ssl, secret_index, ret_secret) ? 0 : -ENOMEM;
-}
-
-void ringtls__keylog_detach(SSL *ssl, struct ringtls__secret **secret)
-{
-	if (secret_index >= 0)
-		SSL_set_ex_data(ssl, secret_index, NULL);
-	drop(secret);
 }

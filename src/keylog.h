@@ -13,14 +13,14 @@
 /* Whether OpenSSL offers the next key itself. */
 bool ringtls__ossl_offers_next_keys(void);
 
-/* Puts our callback before the application's, once. 0 or -ENOMEM. */
-int ringtls__ctx_prepare(SSL_CTX *ctx);
+/* Where the pointer to an SSL's secret is; NULL: it is not wanted. */
+typedef struct ringtls__secret **ringtls__keylog_place(const SSL *ssl);
 
-/* From now on the secret is kept there, in memory of its own, if it is needed and the SSL's
- * context was prepared. Without memory it is not: then there is no next key. 0 or -ENOMEM. */
-int ringtls__keylog_attach(SSL *ssl, struct ringtls__secret **ret_secret);
-
-/* Erases it. */
-void ringtls__keylog_detach(SSL *ssl, struct ringtls__secret **secret);
+/*
+ * Puts our callback before the application's, once. 0 or -ENOMEM. From then on the secrets
+ * that are wanted are kept, if they are needed, in memory of their own; without memory there is
+ * none, and no next key.
+ */
+int ringtls__ctx_prepare(SSL_CTX *ctx, ringtls__keylog_place *place);
 
 #endif

@@ -413,11 +413,6 @@ int ringtls__bios_attach(struct ringtls__bios *b, SSL *ssl, int fd, struct ringt
 		BIO_free(rbio);
 		return -ENOMEM;
 	}
-	if (b->mask && ringtls__keylog_attach(ssl, &b->secret) < 0) {
-		BIO_free(wbio);
-		BIO_free(rbio);
-		return -ENOMEM;
-	}
 	b->fd = fd;
 	b->sys = sys;
 	ringtls__txq_init(&b->inbox, pool);
@@ -447,13 +442,13 @@ int ringtls__bios_attach_own(struct ringtls__bios *b, SSL *ssl, struct ringtls__
 
 void ringtls__bios_detach(struct ringtls__bios *b, SSL *ssl)
 {
-	if (b->own) {
+	if (b->own)
 		SSL_set0_wbio(ssl, b->own);
-	} else {
-		ringtls__keylog_detach(ssl, &b->secret);
+	else
 		SSL_set_bio(ssl, NULL, NULL);
-	}
 	ringtls__txq_fini(&b->inbox);
+	ringtls__secret_free(b->secret);
+	b->secret = NULL;
 }
 
 int ringtls__bios_give_back(struct ringtls__bios *b, SSL *ssl)
@@ -490,4 +485,14 @@ bool ringtls__bios_are_of(const SSL *ssl)
 	BIO *wbio = SSL_get_wbio(ssl);
 
 	return wbio && write_type && BIO_method_type(wbio) == write_type;
+}
+
+struct ringtls__secret **ringtls__bios_secret(const SSL *ssl)
+{
+	struct ringtls__bios *b;
+
+	if (!ringtls__bios_are_of(ssl))
+		return NULL;
+	b = BIO_get_data(SSL_get_wbio(ssl));
+	return b->mask ? &b->secret : NULL;
 }

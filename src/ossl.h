@@ -101,6 +101,9 @@ enum ringtls__rekey ringtls__bios_rekey(const struct ringtls__bios *b);
 
 bool ringtls__bios_are_of(const SSL *ssl); /* the SSL has BIOs of ours */
 
+/* Where its traffic secret is kept; NULL: it has none, or no key may be taken. */
+struct ringtls__secret **ringtls__bios_secret(const SSL *ssl);
+
 /*
  * An in-memory handshake, once per process: whether this OpenSSL hands over its
  * keys the way we think. RINGTLS_REASON_NONE, _BUILD or _SELFTEST. Thread safe.

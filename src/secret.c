@@ -3,6 +3,7 @@
 #include "secret.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <openssl/core_names.h>
 #include <openssl/crypto.h>
@@ -49,6 +50,13 @@ int ringtls__expand_label(const uint8_t *secret, size_t len, const char *label, 
 	EVP_KDF_CTX_free(ctx);
 	EVP_KDF_free(kdf);
 	return ok ? 0 : RINGTLS_E_TLS;
+}
+
+void ringtls__secret_free(struct ringtls__secret *secret)
+{
+	if (secret)
+		OPENSSL_cleanse(secret, sizeof(*secret));
+	free(secret);
 }
 
 int ringtls__secret_next(struct ringtls__secret *secret, uint16_t cipher_type,

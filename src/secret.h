@@ -18,6 +18,9 @@ struct ringtls__secret {
 int ringtls__secret_next(struct ringtls__secret *secret, uint16_t cipher_type,
 			 struct ringtls__key *ret_key);
 
+/* Erases one that is in memory of its own. NULL is fine. */
+void ringtls__secret_free(struct ringtls__secret *secret);
+
 /* HKDF-Expand-Label of RFC 8446 7.1, without context. 0 or RINGTLS_E_TLS. */
 int ringtls__expand_label(const uint8_t *secret, size_t len, const char *label, uint8_t *ret_out,
 			  size_t out_len);

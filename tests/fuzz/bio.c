@@ -581,7 +581,7 @@ void fuzz_prepare(void)
 	BIO_meth_set_create(callers_method, callers_create);
 	BIO_meth_set_write(callers_method, callers_write);
 	BIO_meth_set_ctrl(callers_method, callers_ctrl);
-	fuzz_check(ringtls__ctx_prepare(ctx) == 0);
+	fuzz_check(ringtls__ctx_prepare(ctx, ringtls__bios_secret) == 0);
 }
 
 /* As if OpenSSL's key log had given it. */

@@ -12,6 +12,13 @@
 #include "secret.h"
 
 static unsigned lines;
+static SSL *server;
+static struct ringtls__secret *secret; /* the server's */
+
+static struct ringtls__secret **place(const SSL *ssl)
+{
+	return ssl == server ? &secret : NULL;
+}
 
 static void application(const SSL *ssl, const char *line)
 {
@@ -39,25 +46,24 @@ static SSL_CTX *make_ctx(void)
 /* A stock handshake in memory; of the server's secret the length is told, 0: it was not kept. */
 static void shake_hands(SSL_CTX *ctx, size_t *ret_secret_len)
 {
-	SSL *server = SSL_new(ctx), *client = SSL_new(ctx);
-	struct ringtls__secret *secret = NULL;
+	SSL *client = SSL_new(ctx);
 	int s = 0, c = 0;
 	BIO *a, *b;
 
+	server = SSL_new(ctx);
 	assert_int_equal(BIO_new_bio_pair(&a, 0, &b, 0), 1);
 	SSL_set_bio(server, a, a);
 	SSL_set_bio(client, b, b);
 	SSL_set_accept_state(server);
 	SSL_set_connect_state(client);
-	assert_int_equal(ringtls__keylog_attach(server, &secret), 0);
 	for (int i = 0; i < 10 && (s != 1 || c != 1); i++) {
 		c = SSL_do_handshake(client);
 		s = SSL_do_handshake(server);
 	}
 	assert_int_equal(s, 1);
 	*ret_secret_len = secret ? secret->len : 0;
-	ringtls__keylog_detach(server, &secret);
-	assert_null(secret);
+	ringtls__secret_free(secret);
+	secret = NULL;
 	SSL_free(server);
 	SSL_free(client);
 }
@@ -75,8 +81,8 @@ static void the_applications_key_log_goes_on(void **state)
 	without = lines;
 	assert_true(without > 0);
 	/* Twice does no harm, and does not log twice. */
-	assert_int_equal(ringtls_ctx_prepare(ctx), 0);
-	assert_int_equal(ringtls_ctx_prepare(ctx), 0);
+	assert_int_equal(ringtls__ctx_prepare(ctx, place), 0);
+	assert_int_equal(ringtls__ctx_prepare(ctx, place), 0);
 	lines = 0;
 	shake_hands(ctx, &len);
 	assert_int_equal(lines, without);
@@ -91,7 +97,7 @@ static void the_secret_is_kept_only_where_it_is_needed(void **state)
 	(void)state;
 	shake_hands(ctx, &len);
 	assert_int_equal(len, 0); /* the context was not prepared */
-	assert_int_equal(ringtls_ctx_prepare(ctx), 0);
+	assert_int_equal(ringtls__ctx_prepare(ctx, place), 0);
 	shake_hands(ctx, &len);
 	/* TLS_AES_256_GCM_SHA384 is what OpenSSL prefers. */
 	assert_int_equal(len, ringtls__ossl_offers_next_keys() ? 0 : 48);
@@ -111,39 +117,39 @@ static void unhex(const char *hex, uint8_t *to)
 /* RFC 8448 section 3: the server's application traffic secret, key and iv. */
 static void expand_label_gives_the_keys_of_rfc_8448(void **state)
 {
-	uint8_t secret[32], key[16], iv[12], got[16];
+	uint8_t bytes[32], key[16], iv[12], got[16];
 
 	(void)state;
-	unhex("a11af9f05531f856ad47116b45a950328204b4f44bfb6b3a4b4f1f3fcb631643", secret);
+	unhex("a11af9f05531f856ad47116b45a950328204b4f44bfb6b3a4b4f1f3fcb631643", bytes);
 	unhex("9f02283b6c9c07efc26bb9f2ac92e356", key);
 	unhex("cf782b88dd83549aadf1e984", iv);
-	assert_int_equal(ringtls__expand_label(secret, 32, "key", got, 16), 0);
+	assert_int_equal(ringtls__expand_label(bytes, 32, "key", got, 16), 0);
 	assert_memory_equal(got, key, 16);
-	assert_int_equal(ringtls__expand_label(secret, 32, "iv", got, 12), 0);
+	assert_int_equal(ringtls__expand_label(bytes, 32, "iv", got, 12), 0);
 	assert_memory_equal(got, iv, 12);
 }
 
 static void a_secret_of_another_length_is_refused_and_kept(void **state)
 {
-	struct ringtls__secret secret = { .bytes = { 1, 2, 3 }, .len = 20 }, before = secret;
+	struct ringtls__secret short_one = { .bytes = { 1, 2, 3 }, .len = 20 }, before = short_one;
 	struct ringtls__key key;
 
 	(void)state;
-	assert_int_equal(ringtls__secret_next(&secret, TLS_CIPHER_AES_GCM_128, &key),
+	assert_int_equal(ringtls__secret_next(&short_one, TLS_CIPHER_AES_GCM_128, &key),
 			 RINGTLS_E_TLS);
-	secret.len = before.len = 32;
-	assert_int_equal(ringtls__secret_next(&secret, 1, &key), RINGTLS_E_TLS);
-	assert_memory_equal(&secret, &before, sizeof(secret));
+	short_one.len = before.len = 32;
+	assert_int_equal(ringtls__secret_next(&short_one, 1, &key), RINGTLS_E_TLS);
+	assert_memory_equal(&short_one, &before, sizeof(short_one));
 }
 
 static void each_next_secret_is_another(void **state)
 {
-	struct ringtls__secret secret = { .bytes = { 7 }, .len = 32 };
+	struct ringtls__secret chain = { .bytes = { 7 }, .len = 32 };
 	struct ringtls__key a, b;
 
 	(void)state;
-	assert_int_equal(ringtls__secret_next(&secret, TLS_CIPHER_AES_GCM_128, &a), 0);
-	assert_int_equal(ringtls__secret_next(&secret, TLS_CIPHER_AES_GCM_128, &b), 0);
+	assert_int_equal(ringtls__secret_next(&chain, TLS_CIPHER_AES_GCM_128, &a), 0);
+	assert_int_equal(ringtls__secret_next(&chain, TLS_CIPHER_AES_GCM_128, &b), 0);
 	assert_memory_not_equal(a.u.gcm128.key, b.u.gcm128.key, sizeof(a.u.gcm128.key));
 	assert_int_equal(ringtls__key_seq(&b), 0);
 }
