@@ -286,7 +286,7 @@ int ringtls_conn_new(struct ringtls_conn **ret_conn, struct ringtls_engine *e, s
 	c->engine = e;
 	c->ssl = ssl;
 	c->fd = fd;
-	c->asked = o.lane;
+	c->asked = (uint8_t)o.lane;
 	c->promote_after = o.promote_after;
 	r = attach(c, o.renegotiation);
 	if (r < 0) {

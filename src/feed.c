@@ -64,7 +64,7 @@ void ringtls__requests_drop_read(struct ringtls_conn *c)
 {
 	const struct ringtls__requests *q = &c->requests;
 
-	if (!q->read || q->read_for || !q->read->done)
+	if (!q->read || !q->is_read_dropped || !q->read->done)
 		return;
 	put_read(c);
 	ringtls__requests_drop_piece(c);
@@ -74,7 +74,7 @@ void ringtls__requests_drop_read(struct ringtls_conn *c)
 int ringtls__await_dropped_read(struct ringtls_conn *c)
 {
 	const struct ringtls__requests *q = &c->requests;
-	int res = !q->read || q->read_for || q->read->done ? 0 : ringtls__await(c, q->read);
+	int res = !q->read || !q->is_read_dropped || q->read->done ? 0 : ringtls__await(c, q->read);
 
 	if (res == 0)
 		ringtls__requests_drop_read(c);
@@ -136,7 +136,7 @@ static bool may_send_range(struct ringtls_conn *c, const struct ringtls__request
 
 /* ---- Pieces of files --------------------------------------------------- */
 
-int ringtls__start_read(struct ringtls_conn *c, struct ringtls__request *r, int file, off_t offset,
+int ringtls__start_read(struct ringtls_conn *c, bool is_dropped, int file, off_t offset,
 			size_t want)
 {
 	struct ringtls__requests *q = &c->requests;
@@ -154,7 +154,7 @@ int ringtls__start_read(struct ringtls_conn *c, struct ringtls__request *r, int 
 	q->read->iov[0] = (struct iovec){ q->piece, want };
 	q->read->iovcnt = 1;
 	q->read->len = q->read->iov[0].iov_len;
-	q->read_for = r;
+	q->is_read_dropped = is_dropped;
 	ringtls__engine_start(c->engine, &c->waiter, q->read);
 	return 0;
 }
@@ -181,7 +181,7 @@ static ssize_t read_piece(struct ringtls_conn *c, struct ringtls__request *r, bo
 	*ret_mine = res >= 0;
 	if (res >= 0)
 		return res;
-	res = q->read ? 0 : ringtls__start_read(c, r, r->file, at, want);
+	res = q->read ? 0 : ringtls__start_read(c, false, r->file, at, want);
 	if (res < 0)
 		return res;
 	if (!q->read->done) {

@@ -73,7 +73,7 @@ static int fetch(struct ringtls_conn *c, int file, off_t offset, size_t len)
 	r = ringtls__is_blocking(c);
 	if (r)
 		return r < 0 ? r : 0;
-	if (ringtls__start_read(c, NULL, file, offset, len < PIECE ? len : PIECE) < 0) {
+	if (ringtls__start_read(c, true, file, offset, len < PIECE ? len : PIECE) < 0) {
 		ringtls__requests_drop_piece(c); /* it may be the other buffer that was not had */
 		return 0;
 	}

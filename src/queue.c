@@ -128,8 +128,8 @@ void ringtls__request_cut(struct ringtls_conn *c, struct ringtls__request *r, in
 		ringtls__txq_withdraw(&c->tx.q, &r->item);
 	r->len = r->fed = ringtls__request_taken(r);
 	r->given = r->item.len = r->item.done;
-	if (c->requests.read_for == r)
-		c->requests.read_for = NULL;
+	if (c->requests.next == r)
+		c->requests.is_read_dropped = true;
 	if (!r->error)
 		r->error = error;
 }

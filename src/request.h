@@ -49,8 +49,8 @@ void ringtls__requests_cut_behind(struct ringtls_conn *c, const struct ringtls__
 /* All of it was given away: if it is the next, the next is the one behind it. */
 void ringtls__request_pass(struct ringtls_conn *c, const struct ringtls__request *r);
 
-/* Starts to read into the piece. r NULL: what it brings is for nobody. 0 or -ENOMEM. */
-int ringtls__start_read(struct ringtls_conn *c, struct ringtls__request *r, int file, off_t offset,
+/* Starts to read into the piece: for the next request, or dropped, for nobody. 0 or -ENOMEM. */
+int ringtls__start_read(struct ringtls_conn *c, bool is_dropped, int file, off_t offset,
 			size_t want);
 
 /* A read that is for nobody, or whose request was cut, must be over before the piece is used.

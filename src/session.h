@@ -25,10 +25,12 @@ enum ringtls__call_kind {
 struct ringtls__call {
 	enum ringtls__call_kind kind;
 	uint32_t chunk;     /* WRITE, openssl lane: what OpenSSL must be given again, or 0 */
-	const uint8_t *buf; /* WRITE */
 	size_t num;         /* WRITE */
 	size_t done;        /* WRITE: sealed or sent, of num. FILE: sealed, and not told */
-	off_t offset;       /* FILE: where it must go on */
+	union {
+		const uint8_t *buf; /* WRITE, EARLY */
+		off_t offset;       /* FILE: where it must go on */
+	} at;
 };
 
 /* What was queued by ringtls_queue_writev and ringtls_queue_sendfile: see request.h. */
@@ -43,7 +45,6 @@ struct ringtls__requests {
 
 	uint8_t *piece; /* pool memory: bytes of a file, or of small pieces put together */
 	struct ringtls__op *read; /* reads into piece, or NULL */
-	struct ringtls__request *read_for; /* NULL: it was cut, and what comes is dropped */
 
 	/* openssl lane: what OpenSSL must be given, again where it asks for that. */
 	struct ringtls__request *given;
@@ -53,6 +54,7 @@ struct ringtls__requests {
 	uint32_t room;   /* of piece */
 	bool cancels;    /* some were cancelled, and may still be in the machine's queue */
 	bool wants_room; /* the caller waits for an event, as there was no room */
+	bool is_read_dropped; /* what it reads is not, or no longer, for next */
 };
 
 /* Every connection has one, busy or idle (tests/unit/test_idle.c): so what is small stands
@@ -72,8 +74,6 @@ struct ringtls_conn {
 	int fd;
 
 	/* Which lane, and why. */
-	uint32_t asked; /* enum ringtls_lane */
-	uint32_t lane;  /* the lane it is or was in; AUTO before the handshake */
 	uint32_t reason; /* why not the kernel lane, as far as known before the handshake */
 	int reason_errno;
 	uint64_t promote_after; /* bytes; 0: not, or not any more */
@@ -87,6 +87,8 @@ struct ringtls_conn {
 	int sent;      /* of the last pump: 0, -EAGAIN, or the error of the transmit side */
 	int sys_errno; /* behind SSL_ERROR_SYSCALL */
 
+	uint8_t asked;       /* enum ringtls_lane */
+	uint8_t lane;        /* the lane it is or was in; AUTO before the handshake */
 	bool no_read_ahead;  /* it was on, and was switched off */
 	bool is_late;        /* the handshake was done before it was attached */
 	bool is_settled;     /* the handshake is done, and a named lane was had */

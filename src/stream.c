@@ -266,7 +266,7 @@ static void note_lane(struct ringtls_conn *c)
 	const struct ringtls__lane *lane = ringtls__tx_lane(&c->tx);
 
 	if (c->is_settled && lane)
-		c->lane = lane->id;
+		c->lane = (uint8_t)lane->id;
 	/* A key that the kernel refused is sealed with here, and so is the next one. */
 	if (c->tx.state == RINGTLS__TX_USER)
 		c->bios.may_rekey = true;

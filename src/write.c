@@ -163,7 +163,7 @@ static int check_retry(struct ringtls_conn *c, enum ringtls__call_kind kind, con
 
 	if (call->kind == RINGTLS__CALL_NONE)
 		return 1;
-	if (call->kind != kind || (call->buf != buf && !moving))
+	if (call->kind != kind || (call->at.buf != buf && !moving))
 		return ringtls__refused(c, SSL_R_BAD_WRITE_RETRY);
 	if (num < call->num)
 		return ringtls__refused(c, SSL_R_BAD_LENGTH);
@@ -279,7 +279,7 @@ static int write_call(struct ringtls_conn *c, const struct iovec *iov, size_t nu
 		return r;
 	if (c->call.kind == RINGTLS__CALL_NONE)
 		c->call = (struct ringtls__call){ .kind = RINGTLS__CALL_WRITE };
-	c->call.buf = iov->iov_base;
+	c->call.at.buf = iov->iov_base;
 	c->call.num = num;
 	return c->bios.keyed ? write_ours(c, iov, ret_written) : write_through(c, iov, ret_written);
 }
@@ -331,7 +331,7 @@ static int do_write_early(struct ringtls_conn *c, void *arg)
 
 static int write_early(struct ringtls_conn *c, size_t *ret_written)
 {
-	struct ringtls__piece p = { c->call.buf, least(c->call.num, PIECE) };
+	struct ringtls__piece p = { c->call.at.buf, least(c->call.num, PIECE) };
 	int r;
 
 	if (!c->call.done && p.len) {
@@ -359,7 +359,7 @@ int ringtls_write_early_data(struct ringtls_conn *c, const void *buf, size_t num
 		return 0;
 	if (c->call.kind == RINGTLS__CALL_NONE)
 		c->call = (struct ringtls__call){ .kind = RINGTLS__CALL_EARLY };
-	c->call.buf = buf;
+	c->call.at.buf = buf;
 	c->call.num = num;
 	return write_early(c, ret_written) > 0;
 }
@@ -452,7 +452,7 @@ static int send_file(struct ringtls_conn *c, struct range *g, int *ret_answer)
 static void remember(struct ringtls_conn *c, const struct range *g)
 {
 	c->call.kind = g->held ? RINGTLS__CALL_FILE : RINGTLS__CALL_NONE;
-	c->call.offset = g->offset + (off_t)g->done;
+	c->call.at.offset = g->offset + (off_t)g->done;
 	c->call.done = g->held;
 }
 
@@ -464,7 +464,7 @@ static int check_range(struct ringtls_conn *c, const struct range *g, int flags)
 		return ringtls__failed(c, -EINVAL);
 	if (call->kind == RINGTLS__CALL_NONE)
 		return 1;
-	if (call->kind != RINGTLS__CALL_FILE || call->offset != g->offset)
+	if (call->kind != RINGTLS__CALL_FILE || call->at.offset != g->offset)
 		return ringtls__refused(c, SSL_R_BAD_WRITE_RETRY);
 	if (g->size < call->done)
 		return ringtls__refused(c, SSL_R_BAD_LENGTH);

@@ -41,23 +41,32 @@ static long for_each(const struct pair_opts *o)
 	return ((long)memory_of(o, MANY) - (long)memory_of(o, FIRST)) / (MANY - FIRST);
 }
 
+/* What is made once, or grows with the first ones; and the heap takes its shape, which makes a
+ * difference of up to 90 bytes a connection in the first five looks. */
+static void warm_up(const struct pair_opts *ours, const struct pair_opts *stock)
+{
+	static bool is_warm;
+
+	for (int i = 0; i < (is_warm ? 0 : 5); i++) {
+		for_each(ours);
+		for_each(stock);
+	}
+	is_warm = true;
+}
+
 static void an_idle_connection_has_little(void **state)
 {
 	struct pair_opts ours = *(const struct pair_opts *)*state, stock;
 	bool seals = ours.lane == RINGTLS_LANE_USER;
-	long more, again;
+	long more;
 
 	if (!mallinfo2().uordblks) /* an allocator of a checker's */
 		skip();
 	ours.prepare = release_buffers;
 	stock = ours;
 	stock.is_stock = true;
-	memory_of(&ours, MANY); /* what is made once */
-	memory_of(&stock, MANY);
+	warm_up(&ours, &stock);
 	more = for_each(&ours) - for_each(&stock);
-	again = for_each(&ours) - for_each(&stock);
-	if (again < more)
-		more = again;
 	print_message("# %s: %ld bytes beyond OpenSSL's\n", list_place(&ours), more);
 	assert_true(more <= (seals ? SEALING_MAX : OTHER_MAX));
 }
