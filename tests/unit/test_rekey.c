@@ -300,6 +300,58 @@ static void storm_of_updates_does_not_hold_a_read(void **state)
 	pair_close(&p);
 }
 
+static void shake_hands_in_memory(SSL *a, SSL *b)
+{
+	BIO *of_a, *of_b;
+	int done_a = 0, done_b = 0;
+
+	assert_int_equal(BIO_new_bio_pair(&of_a, 0, &of_b, 0), 1);
+	SSL_set_bio(a, of_a, of_a);
+	SSL_set_bio(b, of_b, of_b);
+	for (int i = 0; i < 10 && (done_a != 1 || done_b != 1); i++) {
+		done_a = SSL_do_handshake(a);
+		done_b = SSL_do_handshake(b);
+	}
+	assert_int_equal(done_a, 1);
+	assert_int_equal(done_b, 1);
+}
+
+/* A handshake of a copy of ours, which has secrets of its own. */
+static void shake_hands_of_copy(SSL *copy, SSL *peer)
+{
+	assert_non_null(copy);
+	if (SSL_is_server(copy))
+		SSL_set_connect_state(peer);
+	else
+		SSL_set_accept_state(peer);
+	shake_hands_in_memory(copy, peer);
+	SSL_free(copy);
+	SSL_free(peer);
+}
+
+/* SSL_dup(3) takes along what hangs on an SSL. */
+static void copies_of_the_ssl_have_keys_of_their_own(void **state)
+{
+	const struct pair_opts *o = *state;
+	SSL *first, *second, *peers[2];
+	struct pair p;
+
+	pair_need(o);
+	if (o->lane == RINGTLS_LANE_KERNEL)
+		need("rekey", can_rekey(o));
+	pair_open(&p, o);
+	first = SSL_dup(p.ours);
+	second = SSL_dup(p.ours);
+	peers[0] = SSL_new(p.peer_ctx);
+	peers[1] = SSL_new(p.peer_ctx);
+	pair_handshake(&p);
+	shake_hands_of_copy(first, peers[0]);
+	assert_int_equal(ringtls_conn_key_update(p.conn, SSL_KEY_UPDATE_NOT_REQUESTED), 0);
+	expect_more(&p, big, 50000);
+	pair_close(&p);
+	shake_hands_of_copy(second, peers[1]); /* when ours is freed */
+}
+
 #define O(l, b, c)                                                                                 \
 	{                                                                                          \
 		.lane = RINGTLS_LANE_##l, .backend = RINGTLS_BACKEND_##b,                          \
@@ -326,6 +378,7 @@ static const struct list_test tests[] = {
 	T(limit_that_cannot_be_renewed_ends_in_order),
 	T(a_thousand_updates_of_each_side),
 	T(storm_of_updates_does_not_hold_a_read),
+	T(copies_of_the_ssl_have_keys_of_their_own),
 };
 
 int main(int argc, char **argv)
