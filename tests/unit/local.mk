@@ -44,6 +44,8 @@ unit_tests = \
 	tests/unit/test_script_ktls \
 	tests/unit/test_seal \
 	tests/unit/test_seal_evp \
+	tests/unit/test_seal_peer \
+	tests/unit/test_seal_peer_evp \
 	tests/unit/test_serve_cache \
 	tests/unit/test_serve_file \
 	tests/unit/test_serve_http \
@@ -88,6 +90,8 @@ lab_outside = \
 	tests/unit/test_script_ktls \
 	tests/unit/test_seal \
 	tests/unit/test_seal_evp \
+	tests/unit/test_seal_peer \
+	tests/unit/test_seal_peer_evp \
 	tests/unit/test_serve_http \
 	tests/unit/test_states \
 	tests/unit/test_stream_ktls \
@@ -182,7 +186,12 @@ tests_unit_test_pool_LDFLAGS = $(FAKE_MALLOC)
 tests_unit_test_txq_SOURCES = tests/unit/test_txq.c tests/unit/keys.h $(fake_malloc)
 tests_unit_test_txq_LDFLAGS = $(FAKE_MALLOC)
 
-tests_unit_test_seal_evp_SOURCES = tests/unit/test_seal.c tests/unit/seal_evp.c
+sealing = tests/unit/suites.c tests/unit/suites.h \
+	tests/unit/libcrypto_watch.c tests/unit/libcrypto_watch.h
+tests_unit_test_seal_SOURCES = tests/unit/test_seal.c $(sealing)
+tests_unit_test_seal_evp_SOURCES = $(tests_unit_test_seal_SOURCES) tests/unit/seal_evp.c
+tests_unit_test_seal_peer_SOURCES = tests/unit/test_seal_peer.c $(sealing)
+tests_unit_test_seal_peer_evp_SOURCES = $(tests_unit_test_seal_peer_SOURCES) tests/unit/seal_evp.c
 tests_unit_test_adopt_SOURCES = tests/unit/test_adopt.c $(pair)
 tests_unit_test_bio_SOURCES = tests/unit/test_bio.c $(pair)
 tests_unit_test_cold_SOURCES = tests/unit/test_cold.c $(pair) $(fake_malloc)

@@ -1,6 +1,5 @@
-/* seal_evp.c - makes test_seal.c a test of the records that EVP seals: what a provider does
- * not give out, or gives differently, goes that way. */
-#include <stdbool.h>
+/* seal_evp.c - makes a program a test of the records that EVP seals: what a provider does not
+ * give out, or gives differently, goes that way. */
+#include "libcrypto_watch.h"
 
-extern bool seal_by_evp;
 bool seal_by_evp = true;
