@@ -119,10 +119,9 @@ bool ringtls__engine_has_more(const struct ringtls_engine *e)
 	       e->works[RINGTLS__WORK_BULK].head || e->told_head;
 }
 
-/* In a fork's child the descriptor is the parent's, and a ring may not be there at all. */
 bool ringtls__engine_kick(struct ringtls_engine *e)
 {
-	return e->pid != getpid() || e->backend->kick(e);
+	return e->backend->kick(e);
 }
 
 bool ringtls__engine_kick_if_more(struct ringtls_engine *e)

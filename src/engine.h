@@ -102,8 +102,9 @@ struct ringtls__backend {
 	/* Hands over what was started. 0 or a negated errno. */
 	int (*submit)(struct ringtls_engine *e);
 
-	/* Makes the descriptor readable, or not, for what only the engine's lists know. False: on
-	 * a ring of the caller's there is no room to. */
+	/* Makes the descriptor readable, or not, for what only the engine's lists know; that
+	 * matters only to who has it, and not in a fork's child, where it is the parent's and a
+	 * ring may not be there at all. False: on a ring of the caller's there is no room to. */
 	bool (*kick)(struct ringtls_engine *e);
 	void (*unkick)(struct ringtls_engine *e);
 

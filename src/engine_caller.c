@@ -14,6 +14,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 /* Not slots: cancellations, and the no-op that wakes the caller. */
 #define NOBODY UINT32_MAX
@@ -297,10 +298,13 @@ static int collect(struct ringtls_engine *e, int timeout_ms)
 static bool kick(struct ringtls_engine *e)
 {
 	struct state *s = e->state;
-	struct io_uring_sqe *sqe = s->wakes ? NULL : get_sqe(s, WAKE);
+	struct io_uring_sqe *sqe;
 
+	if (s->wakes || e->pid != getpid())
+		return true;
+	sqe = get_sqe(s, WAKE);
 	if (!sqe)
-		return s->wakes;
+		return false;
 	io_uring_prep_nop(sqe);
 	sqe->user_data = s->tag | WAKE;
 	s->nobodies++;

@@ -22,6 +22,8 @@ struct state {
 	int epoll;
 	int timer;                  /* wakes epoll for the earliest of timers */
 	int event;                  /* wakes epoll for what only the ready list knows */
+	bool is_watched;            /* somebody has epoll's descriptor; until then */
+	bool is_kicked;             /* what event would show is kept here */
 	struct ringtls__wait *timers; /* earliest first */
 };
 
@@ -86,7 +88,10 @@ static bool kick(struct ringtls_engine *e)
 {
 	struct state *s = e->state;
 
-	eventfd_write(s->event, 1);
+	if (!s->is_watched)
+		s->is_kicked = true;
+	else if (e->pid == getpid())
+		eventfd_write(s->event, 1);
 	return true;
 }
 
@@ -95,12 +100,19 @@ static void unkick(struct ringtls_engine *e)
 	struct state *s = e->state;
 	eventfd_t count;
 
-	eventfd_read(s->event, &count);
+	if (s->is_watched)
+		eventfd_read(s->event, &count);
+	s->is_kicked = false;
 }
 
 static int get_fd(const struct ringtls_engine *e)
 {
-	return ((const struct state *)e->state)->epoll;
+	struct state *s = e->state;
+
+	if (!s->is_watched && s->is_kicked)
+		eventfd_write(s->event, 1);
+	s->is_watched = true;
+	return s->epoll;
 }
 
 static ssize_t run(struct ringtls_engine *e, const struct ringtls__op *op, int flags)

@@ -23,6 +23,8 @@ struct state {
 	 * a poll or a parked send is due; a registered eventfd does. Pinned by
 	 * test_stream, whose waits are polls of this descriptor. */
 	int event;
+	bool is_watched; /* somebody has that descriptor; until then */
+	bool is_kicked;  /* what it would show is kept here */
 	bool sends;  /* the next submission has something to transmit */
 	bool missed; /* a cancellation did not find what it was for */
 	struct ringtls__flight *flights; /* what waits in the kernel for a socket */
@@ -83,9 +85,54 @@ static int open_all(struct ringtls_engine *e, unsigned entries)
 	return 0;
 }
 
+/* ---- The descriptor ----------------------------------------------------- */
+
+/* There is nothing to hand over, and the kernel has nothing for us. Where that does not say so,
+ * we can't know. */
+static bool is_quiet(const struct state *s)
+{
+	const unsigned *flags = s->ring.sq.kflags;
+
+	return (s->ring.flags & IORING_SETUP_TASKRUN_FLAG) && !io_uring_sq_ready(&s->ring) &&
+	       !io_uring_cq_ready(&s->ring) &&
+	       !(IO_URING_READ_ONCE(*flags) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW));
+}
+
+/* Every completion makes it readable; this is for what has none. */
+static bool kick(struct ringtls_engine *e)
+{
+	struct state *s = e->state;
+
+	if (!s->is_watched)
+		s->is_kicked = true;
+	else if (e->pid == getpid())
+		eventfd_write(s->event, 1);
+	return true;
+}
+
+static void unkick(struct ringtls_engine *e)
+{
+	struct state *s = e->state;
+	eventfd_t count;
+
+	if (s->is_watched)
+		eventfd_read(s->event, &count);
+	s->is_kicked = false;
+}
+
+/* Until now it showed all completions, collected or not. */
 static int get_fd(const struct ringtls_engine *e)
 {
-	return ((const struct state *)e->state)->event;
+	struct state *s = e->state;
+	eventfd_t count;
+
+	if (!s->is_watched) {
+		eventfd_read(s->event, &count);
+		if (s->is_kicked || !is_quiet(s))
+			eventfd_write(s->event, 1);
+	}
+	s->is_watched = true;
+	return s->event;
 }
 
 /* ---- Stalls ------------------------------------------------------------- */
@@ -249,15 +296,6 @@ static void reap(struct ringtls_engine *e)
 	keep_ticking(e);
 }
 
-/* Every completion makes it readable; this is for what has none. */
-static bool kick(struct ringtls_engine *e)
-{
-	struct state *s = e->state;
-
-	eventfd_write(s->event, 1);
-	return true;
-}
-
 static void count_enter(struct ringtls_engine *e)
 {
 	struct state *s = e->state;
@@ -339,14 +377,6 @@ static int collect(struct ringtls_engine *e, int timeout_ms)
 	if ((r < 0 && r != -ETIME) || io_uring_sq_ready(&s->ring))
 		kick(e);
 	return r < 0 && r != -ETIME && r != -EBUSY && r != -EAGAIN ? r : 0;
-}
-
-static void unkick(struct ringtls_engine *e)
-{
-	struct state *s = e->state;
-	eventfd_t count;
-
-	eventfd_read(s->event, &count);
 }
 
 /* Fills an entry; it goes out with the next submission. */

@@ -186,7 +186,8 @@ RINGTLS_API int ringtls_engine_free(struct ringtls_engine *engine);
  * whose last call answered WANT_READ or WANT_WRITE may go on (one that has no socket is
  * not reported), when ringtls_engine_submit or ringtls_engine_wait left work for the next
  * call, and while completions can be collected; of what is only queued it shows nothing. Only
- * poll it: reading from it, or closing it, is the engine's own.
+ * poll it: reading from it, or closing it, is the engine's own. Who sleeps in ringtls_engine_wait
+ * alone should not ask for it: it is kept up to date, by system calls, from then on.
  * -EINVAL on a ring of the caller's.
  */
 RINGTLS_API int ringtls_engine_fd(const struct ringtls_engine *engine);

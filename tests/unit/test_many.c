@@ -36,6 +36,23 @@ static void one_system_call_starts_all_connections(void **state)
 	many_close(&p, FEW);
 }
 
+/* Who never had the descriptor needs none; who asks for it late misses nothing by that. */
+static void a_descriptor_that_is_asked_for_late(void **state)
+{
+	struct ringtls_event ev;
+	struct pair p;
+
+	many_open(&p, *state, 3, 0);
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(many_queue(&ones[i], 1000), 1);
+	assert_true(many_wait(&p, &ev, 1, 0) >= 0);
+	many_sleep(&p);
+	many_go_on(&p, 2, 0);
+	for (int i = 0; i < 2; i++)
+		many_peer_gets(&ones[i], 1000);
+	many_close(&p, 3);
+}
+
 /* What is sealed is bounded, and not by the number of connections: so the pool, which keeps
  * less than they would hold together, is not asked for more. */
 static void buffers_do_not_grow(void **state, size_t len, int n)
@@ -346,6 +363,7 @@ static const struct list_test tests[] = {
 	T(a_refusal_hides_no_event),
 	T(a_refused_submission_shows),
 	T(a_cancellation_that_misses_is_repeated),
+	T(a_descriptor_that_is_asked_for_late),
 };
 
 static const struct list_test of_a_ring[] = {
