@@ -136,6 +136,7 @@ struct ringtls_engine {
 	/* Ops that were started in this round, and their bytes. */
 	unsigned started;
 	size_t started_bytes;
+	bool is_lone; /* what is started now is all that the round will have, and brief */
 	unsigned stall_ms;	/* how often what waits in a ring is compared with poll(2) */
 	uint64_t ops, bytes, short_sends, transmit_calls, waits, enters;
 	uint64_t stalls; /* waits that only poll(2) knew to be over */

@@ -359,6 +359,8 @@ static int collect(struct ringtls_engine *e, int timeout_ms)
 	struct io_uring_cqe *cqe;
 	int r;
 
+	if (timeout_ms == 0 && is_quiet(s))
+		return 0;
 	count_enter(e);
 	if (timeout_ms == 0) {
 		r = io_uring_submit_and_get_events(&s->ring);
@@ -441,6 +443,22 @@ static void transmit(struct ringtls_engine *e, struct ringtls__op *op)
 		run_on_ring(e, op);
 }
 
+/* As in transmit; only where the socket is full it is for the ring after all. */
+static bool run_lone(struct ringtls_engine *e, struct ringtls__op *op)
+{
+	const struct state *s = e->state;
+	ssize_t res;
+
+	if (!e->is_lone || !ringtls__op_transmits(op) || io_uring_sq_ready(&s->ring))
+		return false;
+	res = ringtls__ring_try(e, op);
+	if (res == -EAGAIN)
+		return false;
+	op->waiter = NULL;
+	ringtls__op_done(e, op, res);
+	return true;
+}
+
 static void start(struct ringtls_engine *e, struct ringtls__op *op)
 {
 	struct io_uring_sqe *sqe;
@@ -451,6 +469,8 @@ static void start(struct ringtls_engine *e, struct ringtls__op *op)
 		ringtls__ring_call(e, op);
 		return;
 	}
+	if (run_lone(e, op))
+		return;
 	r = prepare(e, op, &sqe);
 	if (r < 0)
 		ringtls__op_done(e, op, r);

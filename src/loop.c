@@ -26,7 +26,10 @@ static void take_turns(struct ringtls_engine *e, enum ringtls__work work)
 static void do_work(struct ringtls_engine *e)
 {
 	ringtls__round_begin(e);
+	e->is_lone = e->works[RINGTLS__WORK_BRIEF].count == 1 &&
+		     !e->works[RINGTLS__WORK_BULK].count;
 	take_turns(e, RINGTLS__WORK_BRIEF);
+	e->is_lone = false;
 	if (e->started)
 		ringtls__round_little_more(e);
 	take_turns(e, RINGTLS__WORK_BULK);

@@ -39,16 +39,17 @@ int ringtls__ring_result(int res)
 	return res <= -512 && res >= -516 ? -EINTR : res;
 }
 
-void ringtls__ring_call(struct ringtls_engine *e, struct ringtls__op *op)
+ssize_t ringtls__ring_try(struct ringtls_engine *e, struct ringtls__op *op)
 {
 	off_t offset = op->offset;
-	ssize_t res;
 
 	e->transmit_calls++;
 	if (op->kind == RINGTLS__OP_SENDFILE)
-		res = e->sys->sendfile(op->fd, op->file, &offset, op->len);
-	else
-		res = e->sys->sendmsg(op->fd, &op->msg,
-				      MSG_DONTWAIT | (op->more ? MSG_MORE : 0));
-	ringtls__op_done(e, op, res);
+		return e->sys->sendfile(op->fd, op->file, &offset, op->len);
+	return e->sys->sendmsg(op->fd, &op->msg, MSG_DONTWAIT | (op->more ? MSG_MORE : 0));
+}
+
+void ringtls__ring_call(struct ringtls_engine *e, struct ringtls__op *op)
+{
+	ringtls__op_done(e, op, ringtls__ring_try(e, op));
 }

@@ -16,7 +16,9 @@ void ringtls__ring_prep_wait(struct io_uring_sqe *sqe, struct ringtls__wait *wai
 /* A result as 0 or more, or a negated errno that the rest of us knows. */
 int ringtls__ring_result(int res);
 
-/* Runs an op that does not wait by a plain system call. */
+/* Runs an op by a plain system call that does not wait. _try: and what it answers is not told
+ * yet. */
+ssize_t ringtls__ring_try(struct ringtls_engine *e, struct ringtls__op *op);
 void ringtls__ring_call(struct ringtls_engine *e, struct ringtls__op *op);
 
 #endif

@@ -322,10 +322,20 @@ void many_peer_gets(struct one *m, size_t len)
 	m->got = m->queued = 0;
 }
 
-uint64_t many_transmit_calls(const struct pair *p)
+static struct ringtls_engine_info info_of(const struct pair *p)
 {
 	struct ringtls_engine_info info = {.size = sizeof(info)};
 
 	assert_int_equal(ringtls_engine_get_info(p->engine, &info), 0);
-	return info.transmit_calls;
+	return info;
+}
+
+uint64_t many_transmit_calls(const struct pair *p)
+{
+	return info_of(p).transmit_calls;
+}
+
+uint64_t many_enters(const struct pair *p)
+{
+	return info_of(p).enters;
 }

@@ -65,5 +65,6 @@ size_t many_peer_reads(struct one *m);
 void many_peer_gets(struct one *m, size_t len);
 
 uint64_t many_transmit_calls(const struct pair *p);
+uint64_t many_enters(const struct pair *p);
 
 #endif

@@ -36,6 +36,65 @@ static void one_system_call_starts_all_connections(void **state)
 	many_close(&p, FEW);
 }
 
+static void open_on_ring(struct pair *p, const struct pair_opts *opts, int n)
+{
+	many_open(p, opts, n, 0);
+	if (p->opts.backend == RINGTLS_BACKEND_URING)
+		return;
+	many_close(p, n);
+	print_message("# the emulated kernel TLS has no ring\n");
+	skip();
+}
+
+/* A system call of its own costs less than the ring, which the kernel is not asked about then. */
+static void a_lone_write_is_not_the_rings(void **state)
+{
+	struct ringtls_event ev;
+	uint64_t calls, enters;
+	struct pair p;
+
+	open_on_ring(&p, *state, 2);
+	calls = many_transmit_calls(&p);
+	enters = many_enters(&p);
+	for (int i = 0; i < 10; i++) {
+		assert_int_equal(many_queue(&ones[0], 1000), 1);
+		assert_true(ringtls_engine_wait(p.engine, &ev, 1, 0) >= 0);
+		assert_int_equal(many_collect(&p), 1);
+	}
+	assert_int_equal(many_transmit_calls(&p) - calls, 10);
+	assert_int_equal(many_enters(&p), enters);
+	many_peer_gets(&ones[0], 10000);
+	many_close(&p, 2);
+}
+
+/* That sends it when there is room, without a wait before it. */
+static void where_its_socket_is_full_it_is(void **state)
+{
+	unsigned queued = 0, sent = 0;
+	struct ringtls_event ev;
+	uint64_t enters, waits;
+	struct pair p;
+
+	open_on_ring(&p, *state, 1);
+	enters = many_enters(&p);
+	waits = p.engine->waits;
+	while (many_enters(&p) == enters || queued == sent) {
+		if (queued == sent) {
+			assert_int_equal(many_queue(&ones[0], 16000), 1);
+			queued++;
+		}
+		assert_true(ringtls_engine_wait(p.engine, &ev, 1, 0) >= 0);
+		sent += many_collect(&p);
+	}
+	for (int i = 0; i < 1000 && ones[0].got < (queued - 2) * 16000ul; i++)
+		if (!many_peer_reads(&ones[0]))
+			poll(NULL, 0, 1);
+	many_go_on(&p, queued - sent, 0);
+	assert_int_equal(p.engine->waits, waits);
+	many_peer_gets(&ones[0], queued * 16000ul);
+	many_close(&p, 1);
+}
+
 /* Who never had the descriptor needs none; who asks for it late misses nothing by that. */
 static void a_descriptor_that_is_asked_for_late(void **state)
 {
@@ -368,6 +427,8 @@ static const struct list_test tests[] = {
 
 static const struct list_test of_a_ring[] = {
 	T(what_is_taken_is_not_taken_back),
+	T(a_lone_write_is_not_the_rings),
+	T(where_its_socket_is_full_it_is),
 };
 
 int main(int argc, char **argv)
