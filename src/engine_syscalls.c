@@ -109,9 +109,11 @@ static int get_fd(const struct ringtls_engine *e)
 {
 	struct state *s = e->state;
 
-	if (!s->is_watched && s->is_kicked)
-		eventfd_write(s->event, 1);
-	s->is_watched = true;
+	if (!s->is_watched && e->pid == getpid()) {
+		if (s->is_kicked || e->ready_head || e->told_head)
+			eventfd_write(s->event, 1);
+		s->is_watched = true;
+	}
 	return s->epoll;
 }
 

@@ -120,18 +120,19 @@ static void unkick(struct ringtls_engine *e)
 	s->is_kicked = false;
 }
 
-/* Until now it showed all completions, collected or not. */
+/* Until now it showed all completions, collected or not: what is left of them are those that are
+ * in the ring, and what came of the others. In a fork's child there is no ring to look at. */
 static int get_fd(const struct ringtls_engine *e)
 {
 	struct state *s = e->state;
 	eventfd_t count;
 
-	if (!s->is_watched) {
+	if (!s->is_watched && e->pid == getpid()) {
 		eventfd_read(s->event, &count);
-		if (s->is_kicked || !is_quiet(s))
+		if (s->is_kicked || e->ready_head || e->told_head || !is_quiet(s))
 			eventfd_write(s->event, 1);
+		s->is_watched = true;
 	}
-	s->is_watched = true;
 	return s->event;
 }
 

@@ -368,7 +368,7 @@ void ringtls__advance(struct ringtls_conn *c)
 		r = start_next(c);
 	c->is_queue = c->must_not_sleep = false;
 	/* One op a turn: others have queues, too. */
-	if (r == 0 && (c->requests.head || !ringtls__tx_is_idle(&c->tx)))
+	if (r == 0 && c->requests.head)
 		ringtls__requests_work(c);
 	else if (r < 0 && r != -EAGAIN)
 		ringtls__requests_fail(c, r);

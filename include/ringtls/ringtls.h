@@ -248,8 +248,9 @@ struct ringtls_completion {
 
 /*
  * Starts what was queued on the engine's connections, by one submission where there is a
- * ring; one that is alone, and brief, by a system call of its own, which costs less. It waits for nothing. ringtls_engine_wait does the same, and goes on with what was
- * started. A call starts so much that no other write waits long for it: first connections
+ * ring; what is alone, and brief, by a system call of its own, which costs less, and where the
+ * socket takes a part of it the rest is for the next call. It waits for nothing.
+ * ringtls_engine_wait does the same, and goes on with what was started. A call starts so much that no other write waits long for it: first connections
  * with a few requests of together 16 KiB at most, then bulk transfers, 64 KiB of them
  * behind such, else 256 KiB, or 128 operations, and what the last of them has more (it moves
  * 272 KiB at most, or 1 MiB of a file in the kernel lane); the rest is for the next calls,

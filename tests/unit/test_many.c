@@ -112,6 +112,28 @@ static void a_descriptor_that_is_asked_for_late(void **state)
 	many_close(&p, 3);
 }
 
+/* What is freed collects the ends of its waits, and with them those of others. */
+static void what_was_collected_before_shows_too(void **state)
+{
+	struct ringtls_event ev = {.conn = NULL};
+	struct pollfd pfd;
+	struct pair p;
+	char c;
+
+	open_on_ring(&p, *state, 2);
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(ringtls_read(ones[i].conn, &c, 1), -1);
+	assert_int_equal(SSL_write(ones[0].peer, "x", 1), 1);
+	pfd = (struct pollfd){.fd = ones[0].fd, .events = POLLIN};
+	assert_int_equal(poll(&pfd, 1, 5000), 1);
+	assert_int_equal(ringtls_conn_free(ones[1].conn), 0);
+	ones[1].conn = NULL;
+	many_sleep(&p);
+	assert_int_equal(ringtls_engine_wait(p.engine, &ev, 1, 0), 1);
+	assert_ptr_equal(ev.conn, ones[0].conn);
+	many_close(&p, 2);
+}
+
 /* What is sealed is bounded, and not by the number of connections: so the pool, which keeps
  * less than they would hold together, is not asked for more. */
 static void buffers_do_not_grow(void **state, size_t len, int n)
@@ -429,6 +451,7 @@ static const struct list_test of_a_ring[] = {
 	T(what_is_taken_is_not_taken_back),
 	T(a_lone_write_is_not_the_rings),
 	T(where_its_socket_is_full_it_is),
+	T(what_was_collected_before_shows_too),
 };
 
 int main(int argc, char **argv)
