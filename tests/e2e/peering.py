@@ -295,7 +295,8 @@ class SClient:
 
 
 class GnutlsCli:
-    """With --resume it makes a connection only to have a session, and leaves it at once.
+    """With --resume it makes a connection only to have a session, and leaves it at once: in
+    TLS 1.3, where tickets come behind the handshake, it must be told to wait for one.
     It ends without a close_notify of its own, and writes what comes byte by byte."""
     name = "gnutls-cli"
     first_is_empty = True
@@ -318,8 +319,8 @@ class GnutlsCli:
 
     def run(self, port, tls, cert):
         request = put_head(self.kit.small.size) + self.kit.small.bytes
-        result = run_peer(self.command(port, tls, cert) + ["--resume"], PATIENCE_S, request,
-                          has_head=True)
+        result = run_peer(self.command(port, tls, cert) + ["--resume", "--waitresumption"],
+                          PATIENCE_S, request, has_head=True)
         return [result.body()]
 
 
