@@ -9,6 +9,7 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -122,6 +123,32 @@ bool ringtls__engine_has_more(const struct ringtls_engine *e)
 bool ringtls__engine_kick(struct ringtls_engine *e)
 {
 	return e->backend->kick(e);
+}
+
+void ringtls__event_kick(const struct ringtls_engine *e, struct ringtls__shown *shown)
+{
+	if (!shown->is_watched)
+		shown->is_kicked = true;
+	else if (e->pid == getpid())
+		eventfd_write(shown->event, 1);
+}
+
+void ringtls__event_unkick(struct ringtls__shown *shown)
+{
+	eventfd_t count;
+
+	if (shown->is_watched)
+		eventfd_read(shown->event, &count);
+	shown->is_kicked = false;
+}
+
+void ringtls__event_watch(const struct ringtls_engine *e, struct ringtls__shown *shown)
+{
+	if (shown->is_watched || e->pid != getpid())
+		return;
+	if (shown->is_kicked || e->ready_head || e->told_head)
+		eventfd_write(shown->event, 1);
+	shown->is_watched = true;
 }
 
 bool ringtls__engine_kick_if_more(struct ringtls_engine *e)

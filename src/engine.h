@@ -63,6 +63,13 @@ struct ringtls__work_list {
 	unsigned count;
 };
 
+/* What a backend of ours shows by its descriptor of what only the engine's lists know. */
+struct ringtls__shown {
+	int event;       /* an eventfd */
+	bool is_watched; /* somebody has the descriptor; until then */
+	bool is_kicked;  /* what it would show is kept here */
+};
+
 struct ringtls__told;
 
 struct ringtls__backend {
@@ -210,6 +217,12 @@ bool ringtls__engine_kick_if_more(struct ringtls_engine *e);
 /* A time that is over in timeout_ms, and what is left of it; -1: never. */
 int64_t ringtls__deadline(int timeout_ms);
 int ringtls__left_ms(int64_t deadline);
+
+/* For backends: to show that there is more, or nothing that is known; and that somebody has the
+ * descriptor now, who hears of what was there before. In a fork's child it is the parent's. */
+void ringtls__event_kick(const struct ringtls_engine *e, struct ringtls__shown *shown);
+void ringtls__event_unkick(struct ringtls__shown *shown);
+void ringtls__event_watch(const struct ringtls_engine *e, struct ringtls__shown *shown);
 
 /* For backends: a wait, or an op, is over. */
 void ringtls__wait_done(struct ringtls_engine *e, struct ringtls__wait *wait);

@@ -21,9 +21,7 @@
 struct state {
 	int epoll;
 	int timer;                  /* wakes epoll for the earliest of timers */
-	int event;                  /* wakes epoll for what only the ready list knows */
-	bool is_watched;            /* somebody has epoll's descriptor; until then */
-	bool is_kicked;             /* what event would show is kept here */
+	struct ringtls__shown shown; /* wakes epoll for what only the engine's lists know */
 	struct ringtls__wait *timers; /* earliest first */
 };
 
@@ -50,7 +48,7 @@ static void close_all(struct ringtls_engine *e)
 {
 	struct state *s = e->state;
 
-	close_fd(s->event);
+	close_fd(s->shown.event);
 	close_fd(s->timer);
 	close_fd(s->epoll);
 	free(s);
@@ -75,10 +73,10 @@ static int open_all(struct ringtls_engine *e, unsigned entries)
 	e->state = s;
 	s->epoll = epoll_create1(EPOLL_CLOEXEC);
 	s->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-	s->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	s->shown.event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	r = s->epoll < 0 ? -errno : add(s, &s->timer);
 	if (r >= 0)
-		r = add(s, &s->event);
+		r = add(s, &s->shown.event);
 	if (r < 0)
 		close_all(e);
 	return r;
@@ -88,32 +86,22 @@ static bool kick(struct ringtls_engine *e)
 {
 	struct state *s = e->state;
 
-	if (!s->is_watched)
-		s->is_kicked = true;
-	else if (e->pid == getpid())
-		eventfd_write(s->event, 1);
+	ringtls__event_kick(e, &s->shown);
 	return true;
 }
 
 static void unkick(struct ringtls_engine *e)
 {
 	struct state *s = e->state;
-	eventfd_t count;
 
-	if (s->is_watched)
-		eventfd_read(s->event, &count);
-	s->is_kicked = false;
+	ringtls__event_unkick(&s->shown);
 }
 
 static int get_fd(const struct ringtls_engine *e)
 {
 	struct state *s = e->state;
 
-	if (!s->is_watched && e->pid == getpid()) {
-		if (s->is_kicked || e->ready_head || e->told_head)
-			eventfd_write(s->event, 1);
-		s->is_watched = true;
-	}
+	ringtls__event_watch(e, &s->shown);
 	return s->epoll;
 }
 
@@ -267,7 +255,7 @@ static int collect(struct ringtls_engine *e, int timeout_ms)
 	for (int i = 0; i < n; i++) {
 		if (evs[i].data.ptr == &s->timer)
 			fire_timers(e);
-		else if (evs[i].data.ptr == &s->event)
+		else if (evs[i].data.ptr == &s->shown.event)
 			unkick(e); /* whoever sleeps here kicks again if need be */
 		else
 			fire(e, evs[i].data.ptr, evs[i].events);

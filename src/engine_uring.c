@@ -22,9 +22,7 @@ struct state {
 	/* A DEFER_TASKRUN ring's own descriptor does not wake epoll from 6.12 on when
 	 * a poll or a parked send is due; a registered eventfd does. Pinned by
 	 * test_stream, whose waits are polls of this descriptor. */
-	int event;
-	bool is_watched; /* somebody has that descriptor; until then */
-	bool is_kicked;  /* what it would show is kept here */
+	struct ringtls__shown shown;
 	bool sends;  /* the next submission has something to transmit */
 	bool missed; /* a cancellation did not find what it was for */
 	struct ringtls__flight *flights; /* what waits in the kernel for a socket */
@@ -41,7 +39,7 @@ static void close_all(struct ringtls_engine *e)
 		io_uring_queue_exit(&s->ring);
 	else
 		close(s->ring.ring_fd);
-	close(s->event);
+	close(s->shown.event);
 	free(s);
 }
 
@@ -49,12 +47,12 @@ static int open_event(struct state *s)
 {
 	int r;
 
-	s->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (s->event < 0)
+	s->shown.event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (s->shown.event < 0)
 		return -errno;
-	r = io_uring_register_eventfd(&s->ring, s->event);
+	r = io_uring_register_eventfd(&s->ring, s->shown.event);
 	if (r < 0)
-		close(s->event);
+		close(s->shown.event);
 	return r;
 }
 
@@ -103,21 +101,15 @@ static bool kick(struct ringtls_engine *e)
 {
 	struct state *s = e->state;
 
-	if (!s->is_watched)
-		s->is_kicked = true;
-	else if (e->pid == getpid())
-		eventfd_write(s->event, 1);
+	ringtls__event_kick(e, &s->shown);
 	return true;
 }
 
 static void unkick(struct ringtls_engine *e)
 {
 	struct state *s = e->state;
-	eventfd_t count;
 
-	if (s->is_watched)
-		eventfd_read(s->event, &count);
-	s->is_kicked = false;
+	ringtls__event_unkick(&s->shown);
 }
 
 /* Until now it showed all completions, collected or not: what is left of them are those that are
@@ -127,13 +119,12 @@ static int get_fd(const struct ringtls_engine *e)
 	struct state *s = e->state;
 	eventfd_t count;
 
-	if (!s->is_watched && e->pid == getpid()) {
-		eventfd_read(s->event, &count);
-		if (s->is_kicked || e->ready_head || e->told_head || !is_quiet(s))
-			eventfd_write(s->event, 1);
-		s->is_watched = true;
+	if (!s->shown.is_watched && e->pid == getpid()) {
+		eventfd_read(s->shown.event, &count);
+		s->shown.is_kicked |= !is_quiet(s);
+		ringtls__event_watch(e, &s->shown);
 	}
-	return s->event;
+	return s->shown.event;
 }
 
 /* ---- Stalls ------------------------------------------------------------- */
