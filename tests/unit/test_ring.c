@@ -322,7 +322,7 @@ static void files_are_read_by_the_ring(void **state)
 	queue(&p, big, 1000);
 	go_on_until_sent(&p, 2);
 	assert_int_equal(my.bytes, BIG);
-	assert_int_equal(p.got_len, BIG);
+	pair_peer_gets(&p, BIG); /* sent is not received: its last part may be on its way */
 	assert_memory_equal(p.got, big + 1000, BIG - 1000);
 	assert_memory_equal(p.got + BIG - 1000, big, 1000);
 	close_all(&p);
