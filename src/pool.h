@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #define RINGTLS__POOL_CLASSES 6
+#define RINGTLS__POOL_ALIGN   64 /* a cache line */
 
 struct ringtls__block {
 	struct ringtls__block *next; /* in the free list only */
@@ -19,12 +20,12 @@ struct ringtls__block {
 struct ringtls__pool {
 	struct ringtls__block *free[RINGTLS__POOL_CLASSES];
 	unsigned count[RINGTLS__POOL_CLASSES]; /* blocks in each free list */
-	uint64_t allocations;                  /* calls to malloc so far */
+	uint64_t allocations;                  /* of memory so far */
 	uint64_t in_use;                       /* blocks handed out now */
 };
 
 /*
- * At least size bytes, aligned for any object, with what they hold undefined;
+ * At least size bytes, aligned to RINGTLS__POOL_ALIGN, with what they hold undefined;
  * *ret_size is how many there really are. NULL: no memory, or more than the
  * largest class (RINGTLS__POOL_MAX).
  */

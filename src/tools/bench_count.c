@@ -109,6 +109,7 @@ const bool bench_counts_allocations = true;
 void *__libc_malloc(size_t size);
 void *__libc_calloc(size_t count, size_t size);
 void *__libc_realloc(void *memory, size_t size);
+void *__libc_memalign(size_t alignment, size_t size);
 
 SEEN void *malloc(size_t size)
 {
@@ -126,5 +127,11 @@ SEEN void *realloc(void *memory, size_t size)
 {
 	bench_counted.allocations++;
 	return __libc_realloc(memory, size);
+}
+
+SEEN void *aligned_alloc(size_t alignment, size_t size)
+{
+	bench_counted.allocations++;
+	return __libc_memalign(alignment, size);
 }
 #endif

@@ -8,9 +8,11 @@
 
 void *__real_malloc(size_t size);
 void *__real_calloc(size_t count, size_t size);
+void *__real_aligned_alloc(size_t alignment, size_t size);
 void __real_free(void *memory);
 void *__wrap_malloc(size_t size);
 void *__wrap_calloc(size_t count, size_t size);
+void *__wrap_aligned_alloc(size_t alignment, size_t size);
 void __wrap_free(void *memory);
 
 unsigned fake_malloc_calls, fake_malloc_frees, fake_malloc_failures, fake_malloc_leaks;
@@ -43,13 +45,21 @@ static int fails(void)
 }
 
 /* Filled, so that what relies on zeros shows, and nothing in it is undefined. */
-void *__wrap_malloc(size_t size)
+static void *filled(void *memory)
 {
-	void *memory = fails() ? NULL : __real_malloc(size);
-
 	if (memory)
 		memset(memory, 0xa5, malloc_usable_size(memory));
 	return memory;
+}
+
+void *__wrap_malloc(size_t size)
+{
+	return fails() ? NULL : filled(__real_malloc(size));
+}
+
+void *__wrap_aligned_alloc(size_t alignment, size_t size)
+{
+	return fails() ? NULL : filled(__real_aligned_alloc(alignment, size));
 }
 
 void *__wrap_calloc(size_t count, size_t size)

@@ -1,6 +1,6 @@
 /*
- * fake_malloc.h - malloc and calloc that fail when they are told to, and a free
- * that looks at what it is given. For programs linked with $(FAKE_MALLOC): the
+ * fake_malloc.h - malloc, calloc and aligned_alloc that fail when they are told to, and
+ * a free that looks at what it is given. For programs linked with $(FAKE_MALLOC): the
  * library's own calls and the test's come here, those of libcrypto don't.
  */
 #ifndef FAKE_MALLOC_H

@@ -115,7 +115,7 @@ pair = tests/unit/pair.c tests/unit/pair.h tests/unit/list.c tests/unit/list.h
 
 # Fakes by the linker: what the library calls, and every object of the test.
 fake_malloc = tests/unit/fake_malloc.c tests/unit/fake_malloc.h
-FAKE_MALLOC = -Wl,--wrap=malloc -Wl,--wrap=calloc -Wl,--wrap=free
+FAKE_MALLOC = -Wl,--wrap=malloc -Wl,--wrap=calloc -Wl,--wrap=aligned_alloc -Wl,--wrap=free
 fake_ktls = tests/unit/fake_ktls.c tests/unit/fake_ktls.h tests/unit/keys.h \
 	tests/unit/fake_probe.c tests/unit/fake_probe.h
 FAKE_PROBE = -Wl,--wrap=ringtls__probe_get
