@@ -14,15 +14,14 @@
  */
 #include "config.h"
 #include "say.h"
+#include "talk.h"
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <netdb.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
-#include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <poll.h>
 #include <ringtls/ringtls.h>
@@ -30,51 +29,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #define CHUNK	 65536u
 #define EARLY	 16384u
 #define HEAD_MAX 16384u
-#define NO_LIMIT UINT64_MAX
 
 enum end { GOING_ON, CLOSE_NOTIFY, END_OF_FILE, RESET, TIMED_OUT, FAILED };
 
 static const char *const end_names[] = {"none", "close_notify", "eof", "reset", "timeout", "error"};
-
-struct options {
-	const char *tls, *lane, *engine, *cipher; /* NULL: either, auto, auto, the usual */
-	const char *cert, *key, *ca;
-	const char *session; /* a client resumes the one in here, and leaves the next */
-	const char *send;    /* what it says; NULL: nothing */
-	const char *output;  /* what it hears, of the last connection; NULL: nowhere */
-	bool serve;
-	bool demand; /* the client's certificate, in the handshake */
-	bool post;   /* ... or behind it: demanded when it said something; sent when asked */
-	bool no_ticket;
-	bool answer; /* says nothing before it has heard all */
-	bool http;   /* answers one request */
-	bool renegotiate;
-	bool silent; /* says nothing while it renegotiates */
-	int update_type;
-	uint64_t connections; /* a server ends after so many; 0: never */
-	uint64_t early;	      /* so much may be early data; 0: nothing */
-	uint64_t receive;     /* content with so many bytes; NO_LIMIT: with close_notify */
-	uint64_t update_every, renegotiate_every; /* bytes sent; 0: never */
-	uint64_t per_byte; /* so many are said for each byte heard; 0: at once */
-	int timeout_ms;
-};
-
-/* What there is once. */
-struct talk {
-	struct options opts;
-	SSL_CTX *ctx;
-	struct ringtls_engine *engine;
-	SSL_SESSION *session;
-	char *text; /* all that is said */
-	uint64_t size;
-};
 
 /* What there is of each connection. */
 struct line {
@@ -100,7 +64,7 @@ struct line {
 	char error[256];
 };
 
-static void die(const char *what)
+void die(const char *what)
 {
 	fprintf(stderr, "talk: %s: %s\n", what, strerror(errno));
 	ERR_print_errors_fp(stderr);
@@ -493,15 +457,6 @@ static void print_line(struct line *l)
 
 /* ---- One connection ---------------------------------------------------- */
 
-static uint32_t lane_of(const char *name)
-{
-	uint32_t lane = RINGTLS_LANE_AUTO;
-
-	while (name && strcmp(name, ringtls_lane_name(lane)) && lane < RINGTLS_LANE_OPENSSL)
-		lane++;
-	return lane;
-}
-
 static void attach(struct line *l, int fd)
 {
 	const struct options *o = &l->talk->opts;
@@ -592,139 +547,6 @@ static enum end talk_on(struct talk *t, int fd)
 	return end;
 }
 
-/* ---- Set-up ------------------------------------------------------------ */
-
-static int on_session(SSL *ssl, SSL_SESSION *session)
-{
-	struct talk *t = SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl));
-
-	SSL_SESSION_free(t->session);
-	t->session = session;
-	return 1; /* it is ours now */
-}
-
-static void load_session(struct talk *t)
-{
-	FILE *file = fopen(t->opts.session, "r");
-
-	if (file) {
-		t->session = PEM_read_SSL_SESSION(file, NULL, NULL, NULL);
-		fclose(file);
-	}
-}
-
-static void save_session(struct talk *t)
-{
-	FILE *file = t->session ? fopen(t->opts.session, "w") : NULL;
-
-	if (file && (!PEM_write_SSL_SESSION(file, t->session) || fclose(file)))
-		die(t->opts.session);
-}
-
-static bool set_cipher(SSL_CTX *ctx, const char *cipher)
-{
-	if (!cipher)
-		return true;
-	if (strncmp(cipher, "TLS_", 4) == 0)
-		return SSL_CTX_set_ciphersuites(ctx, cipher);
-	return SSL_CTX_set_cipher_list(ctx, cipher);
-}
-
-static bool set_certificates(SSL_CTX *ctx, const struct options *o)
-{
-	static const unsigned char name[] = "talk";
-
-	if (o->ca && !SSL_CTX_load_verify_file(ctx, o->ca))
-		return false;
-	if (o->ca && o->serve)
-		SSL_CTX_set_client_CA_list(ctx, SSL_load_client_CA_file(o->ca));
-	if (o->demand)
-		SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
-	else if (o->ca && !o->serve)
-		SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, NULL);
-	if (!SSL_CTX_set_session_id_context(ctx, name, sizeof(name) - 1))
-		return false;
-	return !o->cert || (SSL_CTX_use_certificate_chain_file(ctx, o->cert) == 1 &&
-			    SSL_CTX_use_PrivateKey_file(ctx, o->key, SSL_FILETYPE_PEM) == 1);
-}
-
-static void make_server(struct talk *t)
-{
-	uint32_t early = (uint32_t)t->opts.early;
-
-	if (early && (!SSL_CTX_set_max_early_data(t->ctx, early) ||
-		      !SSL_CTX_set_recv_max_early_data(t->ctx, early)))
-		die("early data");
-}
-
-static void make_client(struct talk *t)
-{
-	SSL_CTX_set_post_handshake_auth(t->ctx, t->opts.post);
-	SSL_CTX_set_app_data(t->ctx, t);
-	SSL_CTX_set_session_cache_mode(t->ctx, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
-	SSL_CTX_sess_set_new_cb(t->ctx, on_session);
-}
-
-static void make_context(struct talk *t)
-{
-	const struct options *o = &t->opts;
-	int version = !o->tls ? 0 : strcmp(o->tls, "1.2") == 0 ? TLS1_2_VERSION : TLS1_3_VERSION;
-	SSL_CTX *ctx = SSL_CTX_new(o->serve ? TLS_server_method() : TLS_client_method());
-
-	t->ctx = ctx;
-	if (!ctx || !SSL_CTX_set_min_proto_version(ctx, version) ||
-	    !SSL_CTX_set_max_proto_version(ctx, version) || !set_cipher(ctx, o->cipher) ||
-	    !set_certificates(ctx, o) || ringtls_ctx_prepare(ctx) < 0)
-		die("the context");
-	if (o->no_ticket)
-		SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET);
-	if (o->serve)
-		make_server(t);
-	else
-		make_client(t);
-}
-
-static void make_engine(struct talk *t)
-{
-	/* With its lane it asks the machine now, and not when a connection is counted. */
-	struct ringtls_engine_opts opts = {.size = sizeof(opts), .lane = lane_of(t->opts.lane)};
-	const char *name = t->opts.engine;
-	int r;
-
-	while (name && strcmp(name, ringtls_backend_name(opts.backend)) &&
-	       opts.backend < RINGTLS_BACKEND_SYSCALLS)
-		opts.backend++;
-	r = ringtls_engine_new(&t->engine, &opts);
-	if (r < 0) {
-		fprintf(stderr, "talk: ringtls_engine_new: %s\n", ringtls_strerror(r));
-		exit(2);
-	}
-}
-
-static void load_text(struct talk *t)
-{
-	static const char head[] =
-		"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %ld\r\n\r\n";
-	FILE *file = t->opts.send ? fopen(t->opts.send, "r") : NULL;
-	long len = 0;
-	int n = 0;
-
-	if (t->opts.send && (!file || fseek(file, 0, SEEK_END) || (len = ftell(file)) < 0))
-		die(t->opts.send);
-	t->text = malloc((size_t)len + sizeof(head) + 32);
-	if (!t->text)
-		die("malloc");
-	if (t->opts.http)
-		n = sprintf(t->text, head, len);
-	if (file) {
-		rewind(file);
-		if (fread(t->text + n, 1, (size_t)len, file) != (size_t)len)
-			die(t->opts.send);
-		fclose(file);
-	}
-	t->size = (uint64_t)(len + n);
-}
-
 /* ---- Sockets ----------------------------------------------------------- */
 
 static struct addrinfo *look_up(char *text)
@@ -779,122 +601,29 @@ static void serve(struct talk *t, int listener)
 	close(listener);
 }
 
-/* ---- Options ----------------------------------------------------------- */
-
-#define TEXTS(X)                                                                                   \
-	X("tls", tls)                                                                              \
-	X("lane", lane)                                                                            \
-	X("engine", engine)                                                                        \
-	X("cipher", cipher)                                                                        \
-	X("cert", cert)                                                                            \
-	X("key", key)                                                                              \
-	X("ca", ca)                                                                                \
-	X("session", session)                                                                      \
-	X("send", send)                                                                            \
-	X("output", output)
-
-#define FLAGS(X)                                                                                   \
-	X("serve", serve)                                                                          \
-	X("demand", demand)                                                                        \
-	X("post-handshake", post)                                                                  \
-	X("no-ticket", no_ticket)                                                                  \
-	X("answer", answer)                                                                        \
-	X("http", http)                                                                            \
-	X("renegotiate", renegotiate)                                                              \
-	X("silent", silent)
-
-#define NUMBERS(X)                                                                                 \
-	X("connections", connections)                                                              \
-	X("early", early)                                                                          \
-	X("receive", receive)                                                                      \
-	X("key-update-every", update_every)                                                        \
-	X("renegotiate-every", renegotiate_every)                                                  \
-	X("per-byte", per_byte)
-
-enum option_id {
-#define ID(name, field) ID_##field,
-	TEXTS(ID) FLAGS(ID) NUMBERS(ID) ID_timeout,
-	ID_update_request
-};
-
-static const struct option option_table[] = {
-#define WITH_ARGUMENT(name, field) {name, 1, NULL, ID_##field},
-#define WITHOUT(name, field)	   {name, 0, NULL, ID_##field},
-	TEXTS(WITH_ARGUMENT) FLAGS(WITHOUT) NUMBERS(WITH_ARGUMENT){"timeout", 1, NULL, ID_timeout},
-	{"key-update-request", 0, NULL, ID_update_request},
-	{NULL, 0, NULL, 0},
-};
-
-static void usage(void)
-{
-	fprintf(stderr, "usage: talk [OPTION]... ADDRESS:PORT\n"
-#define SAY(name, field) "  --" name "\n"
-		TEXTS(SAY) FLAGS(SAY) NUMBERS(SAY) "  --timeout SECONDS  of silence (20)\n"
-						   "  --key-update-request\n");
-	exit(2);
-}
-
-static void take_option(struct options *o, int id)
-{
-	switch (id) {
-#define TAKE_TEXT(name, field)                                                                     \
-	case ID_##field:                                                                           \
-		o->field = optarg;                                                                 \
-		break;
-#define TAKE_FLAG(name, field)                                                                     \
-	case ID_##field:                                                                           \
-		o->field = true;                                                                   \
-		break;
-#define TAKE_NUMBER(name, field)                                                                   \
-	case ID_##field:                                                                           \
-		o->field = say_number(optarg, usage);                                              \
-		break;
-		TEXTS(TAKE_TEXT)
-		FLAGS(TAKE_FLAG)
-		NUMBERS(TAKE_NUMBER)
-	case ID_timeout:
-		o->timeout_ms = (int)say_number(optarg, usage) * 1000;
-		break;
-	case ID_update_request:
-		o->update_type = SSL_KEY_UPDATE_REQUESTED;
-		break;
-	default:
-		usage();
-	}
-}
-
 int main(int argc, char **argv)
 {
-	static struct talk talk = {.opts = {.receive = NO_LIMIT,
-					    .timeout_ms = 20000,
-					    .update_type = SSL_KEY_UPDATE_NOT_REQUESTED}};
+	static struct talk talk;
 	struct addrinfo *at;
 	enum end end = CLOSE_NOTIFY;
-	int c, fd;
+	char *address;
+	int fd;
 
-	while ((c = getopt_long(argc, argv, "", option_table, NULL)) != -1)
-		take_option(&talk.opts, c);
-	at = optind == argc - 1 ? look_up(argv[optind]) : NULL;
-	if (!at || (talk.opts.cert && !talk.opts.key))
-		usage();
-	talk.opts.answer |= talk.opts.http;
-	load_text(&talk);
-	make_context(&talk);
-	make_engine(&talk);
-	if (talk.opts.session)
-		load_session(&talk);
+	take_options(&talk.opts, argc, argv, &address);
+	at = look_up(address);
+	if (!at) {
+		errno = EINVAL;
+		die(address);
+	}
+	set_up(&talk);
 	fd = open_socket(at, talk.opts.serve);
 	freeaddrinfo(at);
 	if (talk.opts.serve) {
 		serve(&talk, fd);
 	} else {
 		end = talk_on(&talk, fd);
-		if (talk.opts.session)
-			save_session(&talk);
+		save_session(&talk);
 	}
-	SSL_SESSION_free(talk.session);
-	ringtls_engine_free(talk.engine);
-	SSL_CTX_free(talk.ctx);
-	free(talk.text);
+	tear_down(&talk);
 	return end == CLOSE_NOTIFY ? 0 : 1;
 }
