@@ -573,6 +573,26 @@ static bool is_in_memory(int fd, size_t len)
 	return all;
 }
 
+/* What of the file was left to be sent, when its pages had been dropped. To ask for a page starts
+ * to read it, and a fast disk may be done before the answer to that: so it may take some tries. */
+static uint64_t left_of_a_dropped_file(int fd, size_t len)
+{
+	uint64_t left = 0;
+
+	for (int tries = 0; tries < 100 && !left; tries++) {
+		struct serve_answer answer;
+
+		assert_int_equal(fsync(fd), 0);
+		assert_int_equal(posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED), 0);
+		need("a disk whose pages can be dropped", !is_in_memory(fd, len));
+		answer = ask(GET("/brief") "\r\n");
+		assert_int_equal(answer.body + answer.left, len);
+		left = answer.left;
+		serve_answer_fini(&answer);
+	}
+	return left;
+}
+
 /* 30 KiB of a file come with the head, if they are in memory: nobody waits for a disk here. */
 static void a_short_file_that_is_not_in_memory_is_left_to_the_engine(void **state)
 {
@@ -590,13 +610,7 @@ static void a_short_file_that_is_not_in_memory_is_left_to_the_engine(void **stat
 	assert_int_equal(answer.left, 0);
 	assert_memory_equal(answer.text + answer.len - 3, "end", 3);
 	serve_answer_fini(&answer);
-	assert_int_equal(fsync(fd), 0);
-	assert_int_equal(posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED), 0);
-	need("a disk whose pages can be dropped", !is_in_memory(fd, sizeof(bytes)));
-	answer = ask(GET("/brief") "\r\n");
-	assert_int_equal(answer.body, 0);
-	assert_int_equal(answer.left, 30000);
-	serve_answer_fini(&answer);
+	assert_int_equal(left_of_a_dropped_file(fd, sizeof(bytes)), sizeof(bytes));
 	close(fd);
 }
 
