@@ -209,6 +209,13 @@ void pair_rest(const struct pair *p)
 	poll(fds, 2, 20);
 }
 
+void pair_await(int fd)
+{
+	struct pollfd pfd = { .fd = fd, .events = POLLIN };
+
+	assert_int_equal(poll(&pfd, 1, PATIENCE_MS), 1);
+}
+
 void pair_handshake(struct pair *p)
 {
 	int ours = 0, peer = 0;
@@ -346,10 +353,8 @@ void pair_write_all(struct pair *p, const void *bytes, size_t len)
 
 static void peer_waits(const struct pair *p)
 {
-	struct pollfd pfd = { .fd = p->peer_fd, .events = POLLIN };
-
 	assert_int_equal(p->peer_error, SSL_ERROR_WANT_READ);
-	assert_int_equal(poll(&pfd, 1, PATIENCE_MS), 1);
+	pair_await(p->peer_fd);
 }
 
 void pair_peer_gets(struct pair *p, size_t len)

@@ -62,6 +62,9 @@ void pair_sockets(int family, bool small_buffers, int *ret_a, int *ret_b);
  * loopback is not always done with a packet when send() returns. */
 void pair_rest(const struct pair *p);
 
+/* Where something must come, and is looked for once: waits until this side can be read. */
+void pair_await(int fd);
+
 /* Steps both sides until both are done; asserts that ours succeeds. */
 void pair_handshake(struct pair *p);
 

@@ -347,7 +347,7 @@ static void plaintext_would_be_seen_on_the_tap(void **state)
 	wiretap_open(&tap, p.peer);
 	pair_handshake(&p);
 	assert_int_equal(write(p.fd, marker, sizeof(marker)), sizeof(marker));
-	pair_rest(&p);
+	pair_await(p.peer_fd);
 	pair_peer_reads(&p);
 	wiretap_rest(&tap, p.peer_fd);
 	assert_true(wiretap_has(&tap, marker, sizeof(marker)));

@@ -207,7 +207,7 @@ static void peers_request_ends_it_in_order_where_the_kernel_cannot(void **state)
 	open_promoted(&p, *state);
 	assert_int_equal(SSL_key_update(p.peer, SSL_KEY_UPDATE_REQUESTED), 1);
 	assert_int_equal(SSL_do_handshake(p.peer), 1);
-	pair_rest(&p);
+	pair_await(p.fd);
 	ringtls_read(p.conn, &c, 1);
 	assert_int_equal(ringtls_write(p.conn, bytes, 1), -1);
 	assert_int_equal(pair_info(&p).error, RINGTLS_E_REKEY);

@@ -119,7 +119,7 @@ static void peers_request_is_refused_by_default(void **state)
 	SSL_set_options(p.peer, SSL_OP_ALLOW_CLIENT_RENEGOTIATION);
 	assert_int_equal(SSL_renegotiate(p.peer), 1);
 	SSL_do_handshake(p.peer);
-	pair_rest(&p);
+	pair_await(p.fd);
 	assert_int_equal(ringtls_read(p.conn, &c, 1), -1);
 	assert_int_equal(ringtls_get_error(p.conn, -1), SSL_ERROR_WANT_READ);
 	ERR_clear_error();

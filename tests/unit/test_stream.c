@@ -377,7 +377,7 @@ static void close_notify_comes_behind_all_data(void **state)
 	assert_int_equal(ringtls_get_error(p.conn, -1), SSL_ERROR_SSL);
 	assert_int_equal(ERR_GET_REASON(ERR_get_error()), SSL_R_PROTOCOL_IS_SHUTDOWN);
 	assert_int_equal(SSL_shutdown(p.peer), 1);
-	pair_rest(&p);
+	pair_await(p.fd);
 	assert_int_equal(ringtls_shutdown(p.conn), 1);
 	pair_close(&p);
 }

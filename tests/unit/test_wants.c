@@ -371,10 +371,10 @@ static void we_have_closed(const struct pair_opts *o, struct seen *s)
 	see(s, "write", call_write(&p));
 	see(s, "shutdown again", shut_down(&p));
 	ERR_clear_error();
-	pair_rest(&p);
+	pair_await(p.peer_fd);
 	pair_peer_reads(&p);
 	SSL_shutdown(p.peer);
-	pair_rest(&p);
+	pair_await(p.fd);
 	see(s, "shutdown, answered", shut_down(&p));
 	pair_close(&p);
 }
