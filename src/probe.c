@@ -200,7 +200,7 @@ static void ask_every_tx(struct ringtls__probe *probe, int listener,
 void ringtls__probe_run(struct ringtls__probe *ret_probe, const struct ringtls__sys *sys)
 {
 	struct ringtls__probe_tx *tx = ret_probe->tx;
-	int fd, error, listener = -1;
+	int fd = -1, error, listener = -1;
 
 	error = open_pair(&listener, &fd, sys);
 	ret_probe->pair = error;
