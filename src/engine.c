@@ -185,11 +185,6 @@ void ringtls__wait_done(struct ringtls_engine *e, struct ringtls__wait *wait)
 	make_ready(e, ringtls__waiter_of(wait));
 }
 
-void ringtls__waiter_put_back(struct ringtls_engine *e, struct ringtls__waiter *w)
-{
-	make_ready(e, w);
-}
-
 void ringtls__waiter_wake(struct ringtls_engine *e, struct ringtls__waiter *w)
 {
 	make_ready(e, w);

@@ -174,9 +174,6 @@ int ringtls__waiter_sleep(struct ringtls_engine *e, struct ringtls__waiter *w, s
 /* Puts the connection among the ready, for what no wait would show. */
 void ringtls__waiter_wake(struct ringtls_engine *e, struct ringtls__waiter *w);
 
-/* Puts one back that ringtls__engine_next_ready gave: the caller is not told of it yet. */
-void ringtls__waiter_put_back(struct ringtls_engine *e, struct ringtls__waiter *w);
-
 /* Starts an op for a connection, which is among the ready when it ends later. */
 void ringtls__engine_start(struct ringtls_engine *e, struct ringtls__waiter *w,
 			   struct ringtls__op *op);

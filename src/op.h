@@ -82,7 +82,6 @@ struct ringtls__op {
 
 	/* The engine's, while the op runs. */
 	struct ringtls__waiter *waiter; /* who is told of its end; NULL: who runs it looks */
-	struct ringtls__op *next;       /* of those that found no room in the ring */
 	struct ringtls__flight flight;
 	struct msghdr msg;
 	_Alignas(struct cmsghdr) unsigned char cmsg[CMSG_SPACE(sizeof(uint8_t))];
