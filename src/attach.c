@@ -373,6 +373,24 @@ static int lane_lets_go(const struct ringtls_conn *c)
 	return c->bios.keyed || c->bios.receives ? ringtls__ossl_selftest_flags() : 0;
 }
 
+/* What may lack memory comes first: who lives on must still hear of what it waits for. */
+static int give_back(struct ringtls_conn *c)
+{
+	BIO *bio;
+	int r = ringtls__bios_make_openssls(&c->bios, &bio);
+
+	if (r < 0)
+		return r;
+	r = end_ops(c);
+	if (r < 0) {
+		BIO_free(bio);
+		return r;
+	}
+	ringtls__bios_give_back(&c->bios, c->ssl, bio);
+	end(c);
+	return 0;
+}
+
 int ringtls_conn_detach(struct ringtls_conn *c)
 {
 	int r = may_detach(c);
@@ -388,11 +406,5 @@ int ringtls_conn_detach(struct ringtls_conn *c)
 		r = lane_lets_go(c);
 	if (r == 0 && ringtls__requests_untold(c))
 		r = -EBUSY;
-	if (r == 0)
-		r = end_ops(c);
-	if (r == 0)
-		r = ringtls__bios_give_back(&c->bios, c->ssl);
-	if (r == 0)
-		end(c);
-	return r;
+	return r == 0 ? give_back(c) : r;
 }

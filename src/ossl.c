@@ -451,7 +451,7 @@ void ringtls__bios_detach(struct ringtls__bios *b, SSL *ssl)
 	b->secret = NULL;
 }
 
-int ringtls__bios_give_back(struct ringtls__bios *b, SSL *ssl)
+int ringtls__bios_make_openssls(const struct ringtls__bios *b, BIO **ret_bio)
 {
 	BIO *bio = NULL;
 
@@ -464,10 +464,15 @@ int ringtls__bios_give_back(struct ringtls__bios *b, SSL *ssl)
 		if (b->receives)
 			BIO_set_flags(bio, RINGTLS__BIO_KTLS_RX);
 	}
+	*ret_bio = bio;
+	return 0;
+}
+
+void ringtls__bios_give_back(struct ringtls__bios *b, SSL *ssl, BIO *bio)
+{
 	ringtls__bios_detach(b, ssl);
 	if (bio)
 		SSL_set_bio(ssl, bio, bio);
-	return 0;
 }
 
 enum ringtls__rekey ringtls__bios_rekey(const struct ringtls__bios *b)

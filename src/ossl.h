@@ -82,9 +82,12 @@ int ringtls__bios_attach_own(struct ringtls__bios *b, SSL *ssl, struct ringtls__
 /* Leaves the SSL without BIOs, or with its own, and drops the inbox. */
 void ringtls__bios_detach(struct ringtls__bios *b, SSL *ssl);
 
-/* Gives the SSL a socket BIO of OpenSSL's, or its own BIO, in the place of ours. Nothing
- * is in the inbox. 0, or -ENOMEM, which leaves all as it was. */
-int ringtls__bios_give_back(struct ringtls__bios *b, SSL *ssl);
+/* Makes the socket BIO of OpenSSL's that can take the place of ours; NULL where the SSL has
+ * a BIO of its own. 0, or -ENOMEM. */
+int ringtls__bios_make_openssls(const struct ringtls__bios *b, BIO **ret_bio);
+
+/* Gives the SSL that BIO, or its own, in the place of ours. Nothing is in the inbox. */
+void ringtls__bios_give_back(struct ringtls__bios *b, SSL *ssl, BIO *bio);
 
 /* Bytes that the caller's BIO took, or -EAGAIN, or an error. */
 ssize_t ringtls__own_send(struct ringtls__bios *b, const struct iovec *iov, unsigned count);

@@ -431,6 +431,34 @@ static void without_memory_it_lives_on(void **state)
 	pair_close(&p);
 }
 
+/* What it waits for still wakes it. */
+static void without_memory_it_still_hears_of_its_peer(void **state)
+{
+	struct ringtls_event ev;
+	struct pair p;
+	char c;
+	int r;
+
+	open_shaken(&p, *state);
+	pair_peer_reads(&p); /* so that only the engine wakes us */
+	assert_int_equal(ringtls_read(p.conn, &c, 1), -1);
+	assert_int_equal(ringtls_get_error(p.conn, -1), SSL_ERROR_WANT_READ);
+	while (ringtls_engine_wait(p.engine, &ev, 1, 20) > 0)
+		assert_int_equal(ringtls_read(p.conn, &c, 1), -1);
+	is_out_of_memory = true;
+	r = ringtls_conn_detach(p.conn);
+	is_out_of_memory = false;
+	assert_int_equal(r, -ENOMEM);
+	assert_int_equal(SSL_write(p.peer, "x", 1), 1);
+	do {
+		pair_sleep(&p);
+		pair_wait(&p);
+	} while (ringtls_read(p.conn, &c, 1) != 1);
+	assert_int_equal(c, 'x');
+	detach(&p);
+	pair_close(&p);
+}
+
 /* ------------------------------------------------------------------------ */
 
 #define O(l, b, v, c)                                                                              \
@@ -465,6 +493,7 @@ static const struct {
 	T(closed_connection_is_not_given_back, 0, 0),
 	T(failed_connection_says_why, 0, 0),
 	T(without_memory_it_lives_on, 0, 0),
+	T(without_memory_it_still_hears_of_its_peer, 0, 0),
 	T(keys_are_renewed_by_openssl, 0, TLS1_3_VERSION),
 	T(what_is_queued_goes_out_first, RINGTLS_LANE_OPENSSL, TLS1_3_VERSION),
 	T(file_is_sent_by_openssl, RINGTLS_LANE_KERNEL, 0),
