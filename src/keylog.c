@@ -88,9 +88,13 @@ int ringtls__ctx_prepare(SSL_CTX *ctx, ringtls__keylog_place *place)
 	struct previous *previous;
 
 	/* Where it offers the next key itself, its secrets need not be kept. */
-	if (ringtls__ossl_offers_next_keys() || SSL_CTX_get_keylog_callback(ctx) == on_keylog)
+	if (ringtls__ossl_offers_next_keys())
 		return 0;
 	pthread_once(&indexes_once, make_indexes);
+	/* The callback now may be one that hands on to ours: behind ours it would call itself.
+	 * And what is there may be in use by another thread's handshake. */
+	if (previous_index >= 0 && SSL_CTX_get_ex_data(ctx, previous_index))
+		return 0;
 	previous = OPENSSL_malloc(sizeof(*previous));
 	if (!previous || previous_index < 0) {
 		OPENSSL_free(previous);
@@ -98,7 +102,6 @@ int ringtls__ctx_prepare(SSL_CTX *ctx, ringtls__keylog_place *place)
 	}
 	previous->call = SSL_CTX_get_keylog_callback(ctx);
 	previous->place = place;
-	OPENSSL_free(SSL_CTX_get_ex_data(ctx, previous_index));
 	if (!SSL_CTX_set_ex_data(ctx, previous_index, previous)) {
 		OPENSSL_free(previous);
 		return -ENOMEM;

@@ -17,9 +17,9 @@ bool ringtls__ossl_offers_next_keys(void);
 typedef struct ringtls__secret **ringtls__keylog_place(const SSL *ssl);
 
 /*
- * Puts our callback before the application's, once. 0 or -ENOMEM. From then on the secrets
- * that are wanted are kept, if they are needed, in memory of their own; without memory there is
- * none, and no next key.
+ * Puts our callback before the application's, once: again it does nothing. 0 or -ENOMEM. From
+ * then on the secrets that are wanted are kept, if they are needed, in memory of their own;
+ * without memory there is none, and no next key.
  */
 int ringtls__ctx_prepare(SSL_CTX *ctx, ringtls__keylog_place *place);
 

@@ -311,7 +311,8 @@ struct ringtls_conn_info {
  * 4.6.3) on OpenSSL 3.0 and 3.1, which hand over only the first; later ones don't
  * need it. Call it once for each SSL_CTX, those that a servername callback chooses
  * too, before its handshakes. It sets the key log callback, and hands on to the one
- * that was there. 0 or -ENOMEM.
+ * that was there; one that is set later must hand on to ours. Again it does nothing.
+ * 0 or -ENOMEM.
  */
 RINGTLS_API int ringtls_ctx_prepare(struct ssl_ctx_st *ctx);
 

@@ -89,6 +89,39 @@ static void the_applications_key_log_goes_on(void **state)
 	SSL_CTX_free(ctx);
 }
 
+static void (*wrapped)(const SSL *ssl, const char *line);
+static unsigned depth;
+
+/* As an application does that was there after us: it hands on to the one that it found. */
+static void wrapper(const SSL *ssl, const char *line)
+{
+	assert_true(++depth < 10);
+	wrapped(ssl, line);
+	depth--;
+}
+
+static void prepared_twice_a_key_log_between_is_called_once(void **state)
+{
+	SSL_CTX *ctx = make_ctx();
+	unsigned without;
+	size_t len;
+
+	(void)state;
+	SSL_CTX_set_keylog_callback(ctx, application);
+	lines = 0;
+	shake_hands(ctx, &len);
+	without = lines;
+	assert_int_equal(ringtls__ctx_prepare(ctx, place), 0);
+	wrapped = SSL_CTX_get_keylog_callback(ctx);
+	SSL_CTX_set_keylog_callback(ctx, wrapper);
+	assert_int_equal(ringtls__ctx_prepare(ctx, place), 0);
+	lines = depth = 0;
+	shake_hands(ctx, &len);
+	assert_int_equal(lines, without);
+	assert_int_equal(len, ringtls__ossl_offers_next_keys() ? 0 : 48);
+	SSL_CTX_free(ctx);
+}
+
 static void the_secret_is_kept_only_where_it_is_needed(void **state)
 {
 	SSL_CTX *ctx = make_ctx();
@@ -158,6 +191,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_applications_key_log_goes_on),
+		cmocka_unit_test(prepared_twice_a_key_log_between_is_called_once),
 		cmocka_unit_test(the_secret_is_kept_only_where_it_is_needed),
 		cmocka_unit_test(expand_label_gives_the_keys_of_rfc_8448),
 		cmocka_unit_test(a_secret_of_another_length_is_refused_and_kept),
