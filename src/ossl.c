@@ -489,6 +489,8 @@ bool ringtls__bios_are_of(const SSL *ssl)
 {
 	BIO *wbio = SSL_get_wbio(ssl);
 
+	/* Another thread may be making the type right now. */
+	pthread_once(&methods_once, make_methods);
 	return wbio && write_type && BIO_method_type(wbio) == write_type;
 }
 
