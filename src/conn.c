@@ -421,6 +421,7 @@ int ringtls__tx_promote(struct ringtls__tx *tx)
 	int r;
 
 	assert(ringtls__tx_may_promote(tx));
+	assert(tx->kept); /* keeps_key is taken back where there is no memory for it */
 	ringtls__key_move_on(tx->kept, ringtls__sealer_seq(tx->sealer));
 	r = ringtls__txq_key_first(&tx->q, tx->kept);
 	ringtls__tx_stay(tx);

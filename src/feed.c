@@ -10,6 +10,7 @@
 #include "config.h"
 #include "request.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
@@ -176,8 +177,10 @@ static ssize_t read_piece(struct ringtls_conn *c, struct ringtls__request *r, bo
 	struct ringtls__requests *q = &c->requests;
 	size_t want = r->len - r->fed < PIECE ? r->len - r->fed : PIECE;
 	off_t at = r->offset + (off_t)r->fed;
-	ssize_t res = q->read ? -EAGAIN : read_cached(c, r->file, at, want);
+	ssize_t res;
 
+	assert(!q->read || !q->is_read_dropped); /* ringtls__feed awaits such a one */
+	res = q->read ? -EAGAIN : read_cached(c, r->file, at, want);
 	*ret_mine = res >= 0;
 	if (res >= 0)
 		return res;
