@@ -299,13 +299,31 @@ static int choose(struct ringtls_conn *c, struct ringtls__request *r)
 	return 1;
 }
 
-/* STOP: go on; -EAGAIN: it waits for the peer. */
+/* It goes on when the peer has done something, or the caller: no machine of ours can help. */
+static int wait_outside(struct ringtls_conn *c, int want)
+{
+	c->requests.given_want = (uint8_t)want;
+	return want == SSL_ERROR_WANT_READ ? ringtls__pause_for(c, POLLIN, 0) : -EAGAIN;
+}
+
+/* A refusal whose cause ends in here: there is something to send first; or OpenSSL failed, and so
+ * will what is queued; or it has more than one record in its own buffer (no SSL_MODE_AUTO_RETRY). */
+static bool is_ours(const struct ringtls_conn *c, int want)
+{
+	return c->is_dead || !ringtls__tx_is_idle(&c->tx) ||
+	       (want == SSL_ERROR_WANT_READ && !c->bios.is_starved && !c->bios.own);
+}
+
+/* STOP: go on; -EAGAIN: it waits for the peer, or for the caller. */
 static int give(struct ringtls_conn *c, struct ringtls__request *r)
 {
 	struct ringtls__requests *q = &c->requests;
-	struct ringtls__piece piece = { q->give, q->give_len };
+	struct ringtls__piece piece = { .bytes = q->give, .len = q->give_len };
 	int before = c->error, n, error;
 
+	/* A job that another call has left is in the middle of something, a handshake maybe. */
+	if (SSL_waiting_for_async(c->ssl))
+		return wait_outside(c, SSL_ERROR_WANT_ASYNC);
 	n = ringtls__call_openssl(c, ringtls__do_write, &piece);
 	error = c->error;
 	c->error = before; /* the running call answers for itself */
@@ -315,11 +333,9 @@ static int give(struct ringtls_conn *c, struct ringtls__request *r)
 		q->give_len -= (uint32_t)n;
 		if (!q->give_len)
 			q->given = NULL;
-	} else if (error == SSL_ERROR_WANT_READ && c->bios.is_starved &&
-		   ringtls__tx_is_idle(&c->tx)) {
-		return ringtls__pause_for(c, POLLIN, 0);
+		return STOP;
 	}
-	return STOP;
+	return is_ours(c, error) ? STOP : wait_outside(c, error);
 }
 
 /* Only when all before it is sent: so the records of one piece are what waits at most. */
@@ -352,6 +368,7 @@ int ringtls__feed(struct ringtls_conn *c)
 	struct ringtls__request *r;
 	int res = 0;
 
+	c->requests.given_want = SSL_ERROR_NONE;
 	/* An update that has not left is an answer to all that came before it. */
 	if (may_feed(c) && !c->is_dead && !ringtls__txq_has_update(&c->tx.q))
 		ringtls__answer_now(c);

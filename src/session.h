@@ -50,6 +50,7 @@ struct ringtls__requests {
 	struct ringtls__request *given;
 	const uint8_t *give;
 	uint32_t give_len;
+	uint8_t given_want; /* SSL_ERROR_*: it waits for the peer, or for the caller, to do so */
 
 	uint32_t room;   /* of piece */
 	bool cancels;    /* some were cancelled, and may still be in the machine's queue */
@@ -160,6 +161,9 @@ bool ringtls__is_cold(struct ringtls_conn *c, int file, off_t offset, size_t len
 struct ringtls__piece {
 	const uint8_t *bytes;
 	size_t len;
+	/* They are what the running call was given, and must be given again: so a job that OpenSSL
+	 * leaves in the middle of it (SSL_MODE_ASYNC) may go on to read them. */
+	bool may_pause;
 };
 
 int ringtls__do_write(struct ringtls_conn *c, void *piece); /* a ringtls__ssl_call */

@@ -353,6 +353,13 @@ static int start_next(struct ringtls_conn *c)
 	return r < 0 ? r : step_queue(c);
 }
 
+/* What is queued waits for what only the caller knows the end of. */
+static bool is_the_callers_turn(const struct ringtls_conn *c)
+{
+	return c->bios.own || (c->requests.given_want != SSL_ERROR_NONE &&
+			       c->requests.given_want != SSL_ERROR_WANT_READ);
+}
+
 void ringtls__advance(struct ringtls_conn *c)
 {
 	int r;
@@ -372,7 +379,7 @@ void ringtls__advance(struct ringtls_conn *c)
 		ringtls__requests_work(c);
 	else if (r < 0 && r != -EAGAIN)
 		ringtls__requests_fail(c, r);
-	else if (c->bios.own && c->requests.head && !c->requests.read)
+	else if (is_the_callers_turn(c) && c->requests.head && !c->requests.read)
 		ringtls__waiter_hold(c->engine, &c->waiter);
 }
 
@@ -380,8 +387,12 @@ void ringtls__advance(struct ringtls_conn *c)
 
 int ringtls__want(struct ringtls_conn *c, int ssl_error)
 {
-	/* The caller's BIO may want something else before it takes more. */
-	c->error = ssl_error == SSL_ERROR_WANT_WRITE && c->bios.own ? c->bios.own_want : ssl_error;
+	/* What is queued, or the caller's BIO, may want something else before it takes more. */
+	if (ssl_error == SSL_ERROR_WANT_WRITE && c->requests.given_want)
+		ssl_error = c->requests.given_want;
+	else if (ssl_error == SSL_ERROR_WANT_WRITE && c->bios.own)
+		ssl_error = c->bios.own_want;
+	c->error = ssl_error;
 	return -1;
 }
 
@@ -463,6 +474,13 @@ int ringtls__call_openssl(struct ringtls_conn *c, ringtls__ssl_call *call, void 
 	return r;
 }
 
+/* What is to be sent waits for room, or its end. What is queued may also wait for the peer or for
+ * the caller (feed.c), and then there is nothing to wait for here. */
+static bool is_held_up(const struct ringtls_conn *c)
+{
+	return c->sent == -EAGAIN && (c->tx.in_flight || !ringtls__tx_is_idle(&c->tx));
+}
+
 /*
  * Waits for input, and for room where output is held up. 0, -EAGAIN, or an error.
  * Without SSL_MODE_AUTO_RETRY OpenSSL says WANT_READ with more in its own buffer:
@@ -471,7 +489,7 @@ int ringtls__call_openssl(struct ringtls_conn *c, ringtls__ssl_call *call, void 
 static int await_input(struct ringtls_conn *c)
 {
 	/* What is in flight ends by itself, and is told as an end. */
-	short out = c->sent == -EAGAIN && !c->tx.in_flight ? POLLOUT : 0;
+	short out = is_held_up(c) && !c->tx.in_flight ? POLLOUT : 0;
 
 	if (c->bios.is_starved || c->bios.own)
 		return ringtls__pause_for(c, (short)(POLLIN | out), 0);
@@ -524,7 +542,7 @@ static int drive_without_sleep(struct ringtls_conn *c)
 /* In a handshake the peer waits for what could not be sent; else it need not. */
 static int want_of_read(struct ringtls_conn *c)
 {
-	bool held_up = c->sent == -EAGAIN;
+	bool held_up = is_held_up(c);
 
 	if (c->bios.own && !held_up) /* it is the BIO's that is read from */
 		return -1;

@@ -109,14 +109,15 @@ struct ringtls__piece ringtls__next_bytes(struct ringtls__place at, size_t left,
 	size_t len = first_len(&at, left), n = 0;
 
 	if (!is_small(len, left))
-		return (struct ringtls__piece){ (const uint8_t *)at.iov->iov_base + at.skip, len };
+		return (struct ringtls__piece){ .bytes = (const uint8_t *)at.iov->iov_base + at.skip,
+						.len = len, .may_pause = true };
 	while (n < left && n < RINGTLS__RECORD_MAX) {
 		len = least(at.iov->iov_len - at.skip, RINGTLS__RECORD_MAX - n);
 		memcpy(buffer + n, (const uint8_t *)at.iov->iov_base + at.skip, len);
 		n += len;
 		at = (struct ringtls__place){ at.iov + 1, 0 };
 	}
-	return (struct ringtls__piece){ buffer, n };
+	return (struct ringtls__piece){ .bytes = buffer, .len = n };
 }
 
 /* With SSL_MODE_ENABLE_PARTIAL_WRITE OpenSSL takes a record a call: they are
@@ -124,9 +125,12 @@ struct ringtls__piece ringtls__next_bytes(struct ringtls__place at, size_t left,
 int ringtls__do_write(struct ringtls_conn *c, void *arg)
 {
 	const struct ringtls__piece *p = arg;
+	bool is_async = !p->may_pause && (SSL_get_mode(c->ssl) & SSL_MODE_ASYNC);
 	size_t n = 0;
 	int r = 1;
 
+	if (is_async)
+		SSL_clear_mode(c->ssl, SSL_MODE_ASYNC);
 	/* Room for all of it at once, with each record's overhead. */
 	c->bios.expect = p->len + (p->len / 1024 + 2) * 64;
 	while (n < p->len && r > 0) {
@@ -135,16 +139,16 @@ int ringtls__do_write(struct ringtls_conn *c, void *arg)
 			n += (size_t)r;
 	}
 	c->bios.expect = 0;
+	if (is_async)
+		SSL_set_mode(c->ssl, SSL_MODE_ASYNC);
 	c->tx.app_held += n;
 	return n ? (int)n : r;
 }
 
 /* 0: sealed and sent; -EAGAIN: sealed; 1: OpenSSL's answer is *ret_answer. */
-static int write_piece(struct ringtls_conn *c, const uint8_t *bytes, size_t len, size_t *taken,
+static int write_piece(struct ringtls_conn *c, struct ringtls__piece p, size_t *taken,
 		       int *ret_answer)
 {
-	struct ringtls__piece p = { bytes, len };
-
 	*ret_answer = ringtls__pump(c, ringtls__do_write, &p);
 	if (*ret_answer <= 0)
 		return 1;
@@ -245,7 +249,8 @@ static int write_next(struct ringtls_conn *c, const struct iovec *iov, int *ret_
 
 	if (!call->chunk)
 		call->chunk = (uint32_t)least(least(p.len, PIECE), ringtls__until_limit(c));
-	return write_piece(c, p.bytes, call->chunk, &call->done, ret_answer);
+	p.len = call->chunk;
+	return write_piece(c, p, &call->done, ret_answer);
 }
 
 static int write_through(struct ringtls_conn *c, const struct iovec *iov, size_t *ret_written)
@@ -331,7 +336,8 @@ static int do_write_early(struct ringtls_conn *c, void *arg)
 
 static int write_early(struct ringtls_conn *c, size_t *ret_written)
 {
-	struct ringtls__piece p = { c->call.at.buf, least(c->call.num, PIECE) };
+	struct ringtls__piece p = { .bytes = c->call.at.buf,
+				    .len = least(c->call.num, PIECE) };
 	int r;
 
 	if (!c->call.done && p.len) {
@@ -418,8 +424,10 @@ static int send_read(struct ringtls_conn *c, struct range *g, int *ret_answer)
 	n = ringtls__read_file(c, g->file, g->buffer, want, g->offset + (off_t)g->done);
 	if (n <= 0)
 		return n < 0 ? (int)n : 1;
-	r = c->bios.keyed ? send_bytes(c, g->buffer, (size_t)n, &taken) :
-			    write_piece(c, g->buffer, (size_t)n, &taken, ret_answer);
+	r = c->bios.keyed ?
+		    send_bytes(c, g->buffer, (size_t)n, &taken) :
+		    write_piece(c, (struct ringtls__piece){ .bytes = g->buffer, .len = (size_t)n },
+				&taken, ret_answer);
 	/* A connection that failed is idle, too: but what was sealed was not sent. */
 	if (c->tx.state == RINGTLS__TX_FAILED)
 		return r == 1 ? 2 : r;

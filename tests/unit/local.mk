@@ -35,6 +35,7 @@ unit_tests = \
 	tests/unit/test_rekey \
 	tests/unit/test_rekey_ktls \
 	tests/unit/test_rekey_old_ktls \
+	tests/unit/test_refused \
 	tests/unit/test_reneg \
 	tests/unit/test_ring \
 	tests/unit/test_round \
@@ -216,6 +217,7 @@ tests_unit_test_early_ktls_LDFLAGS = $(OVER_KTLS)
 tests_unit_test_reneg_ktls_SOURCES = tests/unit/test_reneg.c $(over_ktls)
 tests_unit_test_reneg_ktls_LDFLAGS = $(OVER_KTLS)
 tests_unit_test_reasons_SOURCES = tests/unit/test_reasons.c $(pair)
+tests_unit_test_refused_SOURCES = tests/unit/test_refused.c $(pair)
 tests_unit_test_reneg_SOURCES = tests/unit/test_reneg.c $(pair)
 tests_unit_test_rekey_SOURCES = tests/unit/test_rekey.c $(pair)
 tests_unit_test_ring_SOURCES = tests/unit/test_ring.c $(pair)

@@ -57,7 +57,7 @@ static void attach(struct ends *e)
 	assert_int_equal(ringtls_conn_new(&e->conn, e->engine, e->ours, -1, NULL), 0);
 }
 
-static void over_pair(struct ends *e, const struct pair_opts *o)
+static void open_pair(struct ends *e, const struct pair_opts *o)
 {
 	BIO *a, *b;
 
@@ -65,6 +65,11 @@ static void over_pair(struct ends *e, const struct pair_opts *o)
 	assert_int_equal(BIO_new_bio_pair(&a, ROOM, &b, ROOM), 1);
 	SSL_set_bio(e->ours, a, a);
 	SSL_set_bio(e->peer, b, b);
+}
+
+static void over_pair(struct ends *e, const struct pair_opts *o)
+{
+	open_pair(e, o);
 	attach(e);
 }
 
@@ -411,6 +416,44 @@ static void full_pair_keeps_no_loop_awake(void **state)
 	close_ends(&e);
 }
 
+/* What is queued waits for the peer's next flight, which only the caller can bring. */
+static void renegotiation_is_the_callers_to_go_on_with(void **state)
+{
+	const struct ringtls_conn_opts co = {.size = sizeof(co),
+					     .renegotiation = RINGTLS_RENEG_SERVE};
+	const struct pair_opts *o = *state;
+	const struct iovec iov = {big, 1000};
+	struct ringtls_event ev;
+	struct ends e;
+	char c;
+
+	need("TLS 1.2", o->version == TLS1_2_VERSION);
+	open_pair(&e, o);
+	SSL_set_options(e.ours, SSL_OP_ALLOW_CLIENT_RENEGOTIATION);
+	assert_int_equal(ringtls_conn_new(&e.conn, e.engine, e.ours, -1, &co), 0);
+	shake_hands(&e);
+	peer_reads(&e);
+	assert_int_equal(SSL_renegotiate(e.peer), 1);
+	SSL_do_handshake(e.peer);
+	assert_int_equal(ringtls_queue_writev(e.conn, &iov, 1, 0), 1);
+	alarm(60); /* once it went round in there */
+	assert_int_equal(ringtls_read(e.conn, &c, 1), -1);
+	assert_int_equal(ringtls_get_error(e.conn, -1), SSL_ERROR_WANT_READ);
+	assert_int_equal(ringtls_write(e.conn, big, 10), -1);
+	assert_int_equal(ringtls_get_error(e.conn, -1), SSL_ERROR_WANT_READ);
+	assert_int_equal(ringtls_engine_wait(e.engine, &ev, 1, 20), 0);
+	for (int i = 0; i < 1000 && e.got_len < 1000; i++) {
+		SSL_do_handshake(e.peer);
+		ringtls_read(e.conn, &c, 1);
+		assert_int_equal(ringtls_engine_wait(e.engine, &ev, 1, 0), 0);
+		peer_reads(&e);
+	}
+	alarm(0);
+	peer_has(&e, 1000);
+	assert_int_equal(SSL_num_renegotiations(e.peer), 1);
+	close_ends(&e);
+}
+
 /* ---- Keys and the end -------------------------------------------------- */
 
 static void keys_are_renewed_from_both_sides(void **state)
@@ -628,6 +671,7 @@ static void bytes_that_wait_in_a_bio_are_not_dropped(void **state)
 	T(connections_share_a_round)                                                               \
 	T(queued_writes_go_on_whenever_the_engine_is_asked)                                        \
 	T(full_pair_keeps_no_loop_awake)                                                           \
+	T(renegotiation_is_the_callers_to_go_on_with)                                              \
 	T(keys_are_renewed_from_both_sides)                                                        \
 	T(close_notify_comes_behind_all_data)                                                      \
 	T(freed_connection_leaves_the_ssl_its_bios)                                                \
