@@ -51,6 +51,7 @@ unit_tests = \
 	tests/unit/test_serve_file \
 	tests/unit/test_serve_http \
 	tests/unit/test_serve_jail \
+	tests/unit/test_serve_target \
 	tests/unit/test_stall \
 	tests/unit/test_states \
 	tests/unit/test_stream \
@@ -246,5 +247,6 @@ tests_unit_test_probe_tool_LDADD = $(LDADD) $(JANSSON_LIBS)
 
 tests_unit_test_serve_cache_LDADD = libserve.la $(HTTP_LIBS) $(SECCOMP_LIBS) $(CMOCKA_LIBS)
 tests_unit_test_serve_file_LDADD = libserve.la $(HTTP_LIBS) $(SECCOMP_LIBS) $(CMOCKA_LIBS)
+tests_unit_test_serve_target_LDADD = libserve.la $(HTTP_LIBS) $(SECCOMP_LIBS) $(CMOCKA_LIBS)
 tests_unit_test_serve_http_LDADD = libserve.la $(HTTP_LIBS) $(SECCOMP_LIBS) $(CMOCKA_LIBS)
 tests_unit_test_serve_jail_LDADD = libserve.la $(HTTP_LIBS) $(SECCOMP_LIBS) $(CMOCKA_LIBS)
