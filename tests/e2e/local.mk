@@ -18,10 +18,11 @@ check_PROGRAMS += tests/e2e/deny tests/e2e/peer tests/e2e/talk tests/e2e/tap
 tests_e2e_deny_SOURCES = tests/e2e/deny.c
 tests_e2e_deny_LDADD =
 say = tests/e2e/say.c tests/e2e/say.h
-tests_e2e_peer_SOURCES = tests/e2e/peer.c $(say)
+ctx = tests/e2e/ctx.c tests/e2e/ctx.h
+tests_e2e_peer_SOURCES = tests/e2e/peer.c $(ctx) $(say)
 tests_e2e_peer_LDADD = $(DEPS_LIBS)
 tests_e2e_talk_SOURCES = tests/e2e/talk.c tests/e2e/talk.h tests/e2e/talk_options.c \
-	tests/e2e/talk_setup.c $(say)
+	tests/e2e/talk_setup.c $(ctx) $(say)
 tests_e2e_talk_LDADD = libringtls.la $(DEPS_LIBS)
 tests_e2e_tap_SOURCES = tests/e2e/tap.c tests/e2e/wire.c tests/e2e/wire.h $(say)
 tests_e2e_tap_LDADD =

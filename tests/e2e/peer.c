@@ -11,6 +11,7 @@
  * was asked for), 1 not so, 2 usage or no connection.
  */
 #include "config.h"
+#include "ctx.h"
 #include "say.h"
 #include <arpa/inet.h>
 #include <errno.h>
@@ -159,19 +160,9 @@ static void on_message(int is_write, int version, int type, const void *buf, siz
 		p->alert = bytes[0] << 8 | bytes[1];
 }
 
-static bool set_cipher(SSL_CTX *ctx, const char *cipher)
-{
-	if (!cipher)
-		return true;
-	if (strncmp(cipher, "TLS_", 4) == 0)
-		return SSL_CTX_set_ciphersuites(ctx, cipher);
-	return SSL_CTX_set_cipher_list(ctx, cipher);
-}
-
 static bool make_context(struct peer *p)
 {
 	const struct options *o = &p->opts;
-	int version = !o->tls ? 0 : strcmp(o->tls, "1.2") == 0 ? TLS1_2_VERSION : TLS1_3_VERSION;
 
 	p->ctx = SSL_CTX_new(TLS_client_method());
 	if (!p->ctx)
@@ -185,8 +176,7 @@ static bool make_context(struct peer *p)
 		if (!SSL_CTX_load_verify_file(p->ctx, o->ca))
 			return false;
 	}
-	return SSL_CTX_set_min_proto_version(p->ctx, version) &&
-	       SSL_CTX_set_max_proto_version(p->ctx, version) && set_cipher(p->ctx, o->cipher);
+	return ctx_speaks(p->ctx, o->tls, o->cipher);
 }
 
 static int dial(const struct options *o)

@@ -1,5 +1,6 @@
 /* talk_setup.c - what talk has once: context, engine, session, and what it says. */
 #include "config.h"
+#include "ctx.h"
 #include "talk.h"
 #include <openssl/err.h>
 #include <openssl/pem.h>
@@ -32,15 +33,6 @@ void save_session(const struct talk *t)
 
 	if (file && (!PEM_write_SSL_SESSION(file, t->session) || fclose(file)))
 		die(t->opts.session);
-}
-
-static bool set_cipher(SSL_CTX *ctx, const char *cipher)
-{
-	if (!cipher)
-		return true;
-	if (strncmp(cipher, "TLS_", 4) == 0)
-		return SSL_CTX_set_ciphersuites(ctx, cipher);
-	return SSL_CTX_set_cipher_list(ctx, cipher);
 }
 
 static bool set_certificates(SSL_CTX *ctx, const struct options *o)
@@ -81,13 +73,11 @@ static void make_client(struct talk *t)
 static void make_context(struct talk *t)
 {
 	const struct options *o = &t->opts;
-	int version = !o->tls ? 0 : strcmp(o->tls, "1.2") == 0 ? TLS1_2_VERSION : TLS1_3_VERSION;
 	SSL_CTX *ctx = SSL_CTX_new(o->serve ? TLS_server_method() : TLS_client_method());
 
 	t->ctx = ctx;
-	if (!ctx || !SSL_CTX_set_min_proto_version(ctx, version) ||
-	    !SSL_CTX_set_max_proto_version(ctx, version) || !set_cipher(ctx, o->cipher) ||
-	    !set_certificates(ctx, o) || ringtls_ctx_prepare(ctx) < 0)
+	if (!ctx || !ctx_speaks(ctx, o->tls, o->cipher) || !set_certificates(ctx, o) ||
+	    ringtls_ctx_prepare(ctx) < 0)
 		die("the context");
 	if (o->no_ticket)
 		SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET);
