@@ -91,15 +91,15 @@ int ringtls__ctx_prepare(SSL_CTX *ctx, ringtls__keylog_place *place)
 	if (ringtls__ossl_offers_next_keys())
 		return 0;
 	pthread_once(&indexes_once, make_indexes);
+	if (previous_index < 0)
+		return -ENOMEM;
 	/* The callback now may be one that hands on to ours: behind ours it would call itself.
 	 * And what is there may be in use by another thread's handshake. */
-	if (previous_index >= 0 && SSL_CTX_get_ex_data(ctx, previous_index))
+	if (SSL_CTX_get_ex_data(ctx, previous_index))
 		return 0;
 	previous = OPENSSL_malloc(sizeof(*previous));
-	if (!previous || previous_index < 0) {
-		OPENSSL_free(previous);
+	if (!previous)
 		return -ENOMEM;
-	}
 	previous->call = SSL_CTX_get_keylog_callback(ctx);
 	previous->place = place;
 	if (!SSL_CTX_set_ex_data(ctx, previous_index, previous)) {

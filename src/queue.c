@@ -228,6 +228,7 @@ void ringtls__requests_fail(struct ringtls_conn *c, int error)
 		pop(c);
 	}
 	c->requests.given = NULL;
+	c->requests.given_want = SSL_ERROR_NONE;
 	c->requests.cancels = false;
 }
 

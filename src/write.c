@@ -125,11 +125,11 @@ struct ringtls__piece ringtls__next_bytes(struct ringtls__place at, size_t left,
 int ringtls__do_write(struct ringtls_conn *c, void *arg)
 {
 	const struct ringtls__piece *p = arg;
-	bool is_async = !p->may_pause && (SSL_get_mode(c->ssl) & SSL_MODE_ASYNC);
+	bool hides_async = !p->may_pause && (SSL_get_mode(c->ssl) & SSL_MODE_ASYNC);
 	size_t n = 0;
 	int r = 1;
 
-	if (is_async)
+	if (hides_async)
 		SSL_clear_mode(c->ssl, SSL_MODE_ASYNC);
 	/* Room for all of it at once, with each record's overhead. */
 	c->bios.expect = p->len + (p->len / 1024 + 2) * 64;
@@ -139,7 +139,7 @@ int ringtls__do_write(struct ringtls_conn *c, void *arg)
 			n += (size_t)r;
 	}
 	c->bios.expect = 0;
-	if (is_async)
+	if (hides_async)
 		SSL_set_mode(c->ssl, SSL_MODE_ASYNC);
 	c->tx.app_held += n;
 	return n ? (int)n : r;
