@@ -440,6 +440,12 @@ int ringtls__bios_attach_own(struct ringtls__bios *b, SSL *ssl, struct ringtls__
 	return 0;
 }
 
+void ringtls__bios_forget(struct ringtls__bios *b)
+{
+	ringtls__secret_free(b->secret);
+	b->secret = NULL;
+}
+
 void ringtls__bios_detach(struct ringtls__bios *b, SSL *ssl)
 {
 	if (b->own)
@@ -447,8 +453,7 @@ void ringtls__bios_detach(struct ringtls__bios *b, SSL *ssl)
 	else
 		SSL_set_bio(ssl, NULL, NULL);
 	ringtls__txq_fini(&b->inbox);
-	ringtls__secret_free(b->secret);
-	b->secret = NULL;
+	ringtls__bios_forget(b);
 }
 
 int ringtls__bios_make_openssls(const struct ringtls__bios *b, BIO **ret_bio)

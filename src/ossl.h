@@ -79,6 +79,9 @@ int ringtls__bios_attach(struct ringtls__bios *b, SSL *ssl, int fd, struct ringt
  * goes to the one that it writes to. */
 int ringtls__bios_attach_own(struct ringtls__bios *b, SSL *ssl, struct ringtls__pool *pool);
 
+/* There will be no next key: erases the traffic secret. */
+void ringtls__bios_forget(struct ringtls__bios *b);
+
 /* Leaves the SSL without BIOs, or with its own, and drops the inbox. */
 void ringtls__bios_detach(struct ringtls__bios *b, SSL *ssl);
 

@@ -261,6 +261,21 @@ static int start_op(struct ringtls_conn *c)
 	return r;
 }
 
+/* No next key will be derived: OpenSSL seals, or this is the end, or the kernel can take none. */
+static bool has_its_last_key(const struct ringtls_conn *c)
+{
+	return !c->bios.keyed || c->bios.ending || c->tx.state == RINGTLS__TX_CLOSED ||
+	       c->tx.state == RINGTLS__TX_FAILED ||
+	       (c->tx.state == RINGTLS__TX_KERNEL && !c->bios.may_rekey);
+}
+
+/* What the next keys would be derived from is not kept for nothing. */
+static void drop_secret(struct ringtls_conn *c)
+{
+	if (c->bios.secret && c->is_settled && has_its_last_key(c))
+		ringtls__bios_forget(&c->bios);
+}
+
 static void note_lane(struct ringtls_conn *c)
 {
 	const struct ringtls__lane *lane = ringtls__tx_lane(&c->tx);
@@ -270,6 +285,13 @@ static void note_lane(struct ringtls_conn *c)
 	/* A key that the kernel refused is sealed with here, and so is the next one. */
 	if (c->tx.state == RINGTLS__TX_USER)
 		c->bios.may_rekey = true;
+	drop_secret(c);
+}
+
+static void fail(struct ringtls_conn *c, int error)
+{
+	ringtls__requests_fail(c, error);
+	drop_secret(c);
 }
 
 static int run(struct ringtls_conn *c, bool *waits)
@@ -319,7 +341,7 @@ int ringtls__drive(struct ringtls_conn *c)
 		}
 	} while (r == 0);
 	if (r < 0 && r != -EAGAIN)
-		ringtls__requests_fail(c, r);
+		fail(c, r);
 	/* A call may drive out what was queued before it. */
 	if (c->engine->told_head && !untold)
 		ringtls__engine_kick(c->engine);
@@ -378,7 +400,7 @@ void ringtls__advance(struct ringtls_conn *c)
 	if (r == 0 && c->requests.head)
 		ringtls__requests_work(c);
 	else if (r < 0 && r != -EAGAIN)
-		ringtls__requests_fail(c, r);
+		fail(c, r);
 	else if (is_the_callers_turn(c) && c->requests.head && !c->requests.read)
 		ringtls__waiter_hold(c->engine, &c->waiter);
 }

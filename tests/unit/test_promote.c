@@ -190,6 +190,7 @@ static void key_update_is_refused_where_the_kernel_cannot(void **state)
 
 	need("no rekey", ringtls__probe_get()->rekey);
 	open_promoted(&p, *state);
+	assert_null(p.conn->bios.secret); /* no next key will be derived */
 	assert_int_equal(ringtls_conn_key_update(p.conn, SSL_KEY_UPDATE_REQUESTED),
 			 RINGTLS_E_REKEY);
 	pair_write_all(&p, bytes + AFTER, LEN - AFTER);

@@ -5,6 +5,8 @@
 #include "support.h"
 #include "list.h"
 
+#include <poll.h>
+#include <unistd.h>
 #include <openssl/err.h>
 #include "keylog.h"
 #include "probe.h"
@@ -26,6 +28,12 @@ static void open_rekeyable(struct pair *p, const struct pair_opts *o)
 		need("rekey", can_rekey(o));
 	pair_open(p, o);
 	pair_handshake(p);
+}
+
+/* The traffic secret, where we derive the next keys. */
+static bool has_secret(const struct pair *p)
+{
+	return p->conn->bios.secret != NULL;
 }
 
 /* The peer reads what we may have sent it, and answers nothing by itself. */
@@ -232,6 +240,29 @@ static void peers_request_that_cannot_be_met_ends_in_order(void **state)
 	pair_close(&p);
 }
 
+/* The secret is known, and is of no use. */
+static void secret_ends_with_a_connection_that_ends_in_order(void **state)
+{
+	const struct pair_opts *o = *state;
+	struct pair p;
+	char c;
+
+	if (o->lane != RINGTLS_LANE_KERNEL || can_rekey(o)) {
+		print_message("# needs a kernel lane that can't rekey\n");
+		skip();
+	}
+	pair_need(o);
+	pair_open(&p, o);
+	pair_handshake(&p);
+	assert_int_equal(SSL_key_update(p.peer, SSL_KEY_UPDATE_REQUESTED), 1);
+	assert_int_equal(SSL_write(p.peer, "x", 1), 1);
+	pair_await(p.fd);
+	ringtls_read(p.conn, &c, 1);
+	expect_orderly_end(&p);
+	assert_false(has_secret(&p));
+	pair_close(&p);
+}
+
 static void limit_that_cannot_be_renewed_ends_in_order(void **state)
 {
 	struct pair_opts o = *(const struct pair_opts *)*state;
@@ -352,6 +383,46 @@ static void copies_of_the_ssl_have_keys_of_their_own(void **state)
 	shake_hands_of_copy(second, peers[1]); /* when ours is freed */
 }
 
+/* ---- The traffic secret ------------------------------------------------- */
+
+static void secret_ends_with_a_connection_that_fails(void **state)
+{
+	const struct pair_opts *o = *state;
+	struct linger reset = { .l_onoff = 1 };
+	struct pair p;
+
+	pair_need(o);
+	pair_open(&p, o);
+	pair_handshake(&p);
+	assert_int_equal(has_secret(&p), o->lane != RINGTLS_LANE_OPENSSL &&
+						 !ringtls__ossl_offers_next_keys());
+	assert_int_equal(setsockopt(p.peer_fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset)), 0);
+	close(p.peer_fd);
+	p.peer_fd = -1;
+	while (!pair_info(&p).error) {
+		ringtls_write(p.conn, big, 1000);
+		poll(NULL, 0, 1);
+	}
+	assert_false(has_secret(&p));
+	pair_close(&p);
+}
+
+/* OpenSSL 3.0 and 3.1 have a secret, and offer no key. */
+static void cipher_without_a_key_for_us_leaves_no_secret(void **state)
+{
+	struct pair_opts o = *(const struct pair_opts *)*state;
+	struct pair p;
+
+	o.lane = RINGTLS_LANE_AUTO;
+	o.cipher = "TLS_AES_128_CCM_SHA256";
+	pair_need(&o);
+	pair_open(&p, &o);
+	pair_handshake(&p);
+	expect_more(&p, big, 50000);
+	assert_false(has_secret(&p));
+	pair_close(&p);
+}
+
 #define O(l, b, c)                                                                                 \
 	{                                                                                          \
 		.lane = RINGTLS_LANE_##l, .backend = RINGTLS_BACKEND_##b,                          \
@@ -375,10 +446,13 @@ static const struct list_test tests[] = {
 	T(limit_of_records_renews_the_key),
 	T(update_that_cannot_be_is_refused_and_the_connection_lives),
 	T(peers_request_that_cannot_be_met_ends_in_order),
+	T(secret_ends_with_a_connection_that_ends_in_order),
 	T(limit_that_cannot_be_renewed_ends_in_order),
 	T(a_thousand_updates_of_each_side),
 	T(storm_of_updates_does_not_hold_a_read),
 	T(copies_of_the_ssl_have_keys_of_their_own),
+	T(secret_ends_with_a_connection_that_fails),
+	T(cipher_without_a_key_for_us_leaves_no_secret),
 };
 
 int main(int argc, char **argv)
