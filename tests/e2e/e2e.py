@@ -83,8 +83,9 @@ class Plan:
             self.skip(name, skip)
         except Failure as failure:
             self.ok(False, name, failure)
-        except Exception:  # pylint: disable=broad-except
-            self.ok(False, name, traceback.format_exc())
+        except Exception as error:  # pylint: disable=broad-except
+            # What failed comes first: summaries show the first lines only.
+            self.ok(False, name, *traceback.format_exception_only(error), traceback.format_exc())
         else:
             self.ok(True, name)
 
