@@ -158,16 +158,20 @@ static int write_piece(struct ringtls_conn *c, struct ringtls__piece p, size_t *
 
 /* ---- Write ------------------------------------------------------------- */
 
+static bool may_move(const struct ringtls_conn *c)
+{
+	return SSL_get_mode(c->ssl) & SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER;
+}
+
 /* What OpenSSL checks, checked before OpenSSL sees it, so the connection lives. */
 static int check_retry(struct ringtls_conn *c, enum ringtls__call_kind kind, const void *buf,
 		       size_t num)
 {
 	const struct ringtls__call *call = &c->call;
-	bool moving = SSL_get_mode(c->ssl) & SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER;
 
 	if (call->kind == RINGTLS__CALL_NONE)
 		return 1;
-	if (call->kind != kind || (call->at.buf != buf && !moving))
+	if (call->kind != kind || (call->at.buf != buf && !may_move(c)))
 		return ringtls__refused(c, SSL_R_BAD_WRITE_RETRY);
 	if (num < call->num)
 		return ringtls__refused(c, SSL_R_BAD_LENGTH);
@@ -193,10 +197,9 @@ static int write_some(struct ringtls_conn *c, const struct iovec *iov)
 	struct ringtls__call *call = &c->call;
 	size_t len = call->num - call->done;
 
-	if (is_partial(c) && call->done)
-		len = 0;
-	else if (is_partial(c) && len > PIECE)
-		len = PIECE;
+	/* The mode last: it is a call into libssl, and most writes are small and new. */
+	if ((call->done || len > PIECE) && is_partial(c))
+		len = call->done ? 0 : PIECE;
 	return len ? send_pieces(c, iov, len, &call->done) : ringtls__drive(c);
 }
 
