@@ -416,13 +416,18 @@ static void peers_reset_is_a_syscall_error_that_sticks(void **state)
 	setsockopt(p.peer_fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
 	close(p.peer_fd);
 	p.peer_fd = -1;
-	pair_wait(&p);
-	for (int i = 0; i < 2; i++) {
+	/* On a busy machine what is on its way makes room before the reset comes. */
+	do {
+		pair_wait(&p);
 		errno = 0;
 		r = ringtls_write_ex(p.conn, big, BIG, &written);
+	} while (ringtls_get_error(p.conn, r) == SSL_ERROR_WANT_WRITE);
+	for (int i = 0; i < 2; i++) {
 		assert_int_equal(r, 0);
 		assert_int_equal(ringtls_get_error(p.conn, r), SSL_ERROR_SYSCALL);
 		assert_true(errno == ECONNRESET || errno == EPIPE);
+		errno = 0;
+		r = ringtls_write_ex(p.conn, big, BIG, &written);
 	}
 	assert_true(pair_info(&p).error < 0);
 	pair_close(&p);
