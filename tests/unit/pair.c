@@ -216,6 +216,17 @@ void pair_await(int fd)
 	assert_int_equal(poll(&pfd, 1, PATIENCE_MS), 1);
 }
 
+void pair_peer_resets(struct pair *p)
+{
+	struct pollfd pfd = { .fd = p->fd }; /* asked for nothing, it tells of errors */
+	struct linger hard = { .l_onoff = 1 };
+
+	assert_int_equal(setsockopt(p->peer_fd, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard)), 0);
+	close(p->peer_fd);
+	p->peer_fd = -1;
+	assert_int_equal(poll(&pfd, 1, PATIENCE_MS), 1);
+}
+
 void pair_handshake(struct pair *p)
 {
 	int ours = 0, peer = 0;

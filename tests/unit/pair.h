@@ -65,6 +65,9 @@ void pair_rest(const struct pair *p);
 /* Where something must come, and is looked for once: waits until this side can be read. */
 void pair_await(int fd);
 
+/* The peer resets the connection; when this returns, the reset is here. */
+void pair_peer_resets(struct pair *p);
+
 /* Steps both sides until both are done; asserts that ours succeeds. */
 void pair_handshake(struct pair *p);
 

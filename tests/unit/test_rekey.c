@@ -388,7 +388,6 @@ static void copies_of_the_ssl_have_keys_of_their_own(void **state)
 static void secret_ends_with_a_connection_that_fails(void **state)
 {
 	const struct pair_opts *o = *state;
-	struct linger reset = { .l_onoff = 1 };
 	struct pair p;
 
 	pair_need(o);
@@ -397,9 +396,7 @@ static void secret_ends_with_a_connection_that_fails(void **state)
 	/* In a kernel that can't rekey it ends with the install, which may be still to come. */
 	if (o->lane != RINGTLS_LANE_OPENSSL && can_rekey(o) && !ringtls__ossl_offers_next_keys())
 		assert_true(has_secret(&p));
-	assert_int_equal(setsockopt(p.peer_fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset)), 0);
-	close(p.peer_fd);
-	p.peer_fd = -1;
+	pair_peer_resets(&p);
 	while (!pair_info(&p).error) {
 		ringtls_write(p.conn, big, 1000);
 		poll(NULL, 0, 1);

@@ -379,18 +379,6 @@ static void we_have_closed(const struct pair_opts *o, struct seen *s)
 	pair_close(&p);
 }
 
-static void reset(struct pair *p)
-{
-	struct pollfd pfd = { .fd = p->fd, .events = POLLIN };
-	struct linger hard = { .l_onoff = 1 };
-
-	setsockopt(p->peer_fd, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard));
-	close(p->peer_fd);
-	p->peer_fd = -1;
-	while (poll(&pfd, 1, 10000), !(pfd.revents & POLLERR))
-		;
-}
-
 static void reset_and_read(const struct pair_opts *o, struct seen *s)
 {
 	struct pair p;
@@ -398,7 +386,7 @@ static void reset_and_read(const struct pair_opts *o, struct seen *s)
 	open_shaken(&p, o);
 	while (o->is_client && side_read(&p, big, 0).ret > 0)
 		;
-	reset(&p);
+	pair_peer_resets(&p);
 	see(s, "read", call_read(&p));
 	see(s, "write", call_write(&p));
 	pair_close(&p);
@@ -409,7 +397,7 @@ static void reset_and_write(const struct pair_opts *o, struct seen *s)
 	struct pair p;
 
 	open_shaken(&p, o);
-	reset(&p);
+	pair_peer_resets(&p);
 	see(s, "write", call_write(&p));
 	see(s, "write again", call_write(&p));
 	pair_close(&p);
